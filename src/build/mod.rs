@@ -1,0 +1,1 @@
+//! Builds images from Dockerfiles: stages, steps and their cache.

@@ -1,0 +1,1 @@
+//! Loading a project: discovery, interpolation, merge, extends, include, canonical forms, validation.

@@ -1,0 +1,1 @@
+//! Start order of a project's services.

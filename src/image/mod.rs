@@ -1,0 +1,1 @@
+//! Images: references, registry, content-addressed store, layers, archives.

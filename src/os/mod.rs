@@ -1,0 +1,1 @@
+//! Safe wrappers on system calls: the only module with `unsafe` code.

@@ -1,0 +1,1 @@
+//! Everything that is printed: progress, tables, log prefixes, prompts, error reports.

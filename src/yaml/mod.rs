@@ -1,0 +1,1 @@
+//! YAML: parser events become nodes that know where they stand in their source.
