@@ -1,0 +1,36 @@
+#!/bin/bash
+# Installs what the tests need from Debian packages, and builds the root file system of the test images, once.
+#
+# Needs root (or a way to become root: sudo) for apt-get. The result is kept in COMPOSE_TEST_CACHE
+# (default: ~/.cache/compose-tests).
+set -euo pipefail
+
+cache=${COMPOSE_TEST_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/compose-tests}
+mkdir -p "$cache"
+
+as_root() { if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi; }
+
+missing=()
+want() { command -v "$1" >/dev/null || [ -x "/usr/sbin/$1" ] || missing+=("$2"); }
+want mmdebstrap mmdebstrap
+want docker-registry docker-registry
+want docker docker.io
+want curl curl
+want git git
+[ -x /bin/busybox ] && ! ldd /bin/busybox >/dev/null 2>&1 || missing+=(busybox-static)
+if [ ${#missing[@]} -gt 0 ]; then
+  as_root apt-get update -qq
+  as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}"
+fi
+
+# PostgreSQL, gosu and the client library, in a file system of their own: what the official images are made of.
+rootfs=$cache/debian-postgresql.tar
+if [ ! -s "$rootfs" ]; then
+  suite=$(. /etc/os-release && echo "${VERSION_CODENAME:-stable}")
+  mmdebstrap --quiet --variant=minbase --include=postgresql,gosu,python3-minimal,python3-psycopg2 \
+    --dpkgopt='path-exclude=/usr/share/man/*' --dpkgopt='path-exclude=/usr/share/locale/*' \
+    --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-include=/usr/share/doc/*/copyright' \
+    --customize-hook='rm -rf "$1"/var/lib/postgresql/*/main "$1"/etc/postgresql/*/main' \
+    "$suite" "$cache/new.tar"
+  mv "$cache/new.tar" "$rootfs"
+fi
