@@ -17,6 +17,7 @@ want docker-registry docker-registry
 want docker docker.io
 want curl curl
 want git git
+want ip iproute2
 [ -x /bin/busybox ] && ! ldd /bin/busybox >/dev/null 2>&1 || missing+=(busybox-static)
 if [ ${#missing[@]} -gt 0 ]; then
   as_root apt-get update -qq

@@ -1,4 +1,6 @@
 //! The real binary, from outside: unprivileged tests of loading and printing, privileged ones with real containers.
 #![allow(clippy::print_stderr, clippy::print_stdout, reason = "a skipped test says so")]
 
+mod coder;
+mod example;
 mod support;

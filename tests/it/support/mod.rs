@@ -1,13 +1,22 @@
 //! What the tests share: a project in a directory of its own, the binary, and what to do when a right is missing.
 #![allow(dead_code, reason = "each area uses its own part")]
 
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+pub mod http;
+pub mod registry;
 
-/// A project directory with an engine state directory of its own; both go with the value.
+pub use registry::free_port;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::time::Duration;
+
+/// A project directory with an engine state directory of its own; both go with the value, and all that ran in them.
 pub struct Project {
     directory: tempfile::TempDir,
     state: tempfile::TempDir,
+    inside: PathBuf,
+    environment: BTreeMap<String, String>,
 }
 
 impl Project {
@@ -22,7 +31,13 @@ impl Project {
             .prefix("cs")
             .tempdir_in("/tmp")
             .expect("a directory in /tmp");
-        let project = Self { directory, state };
+        let inside = directory.path().to_owned();
+        let project = Self {
+            directory,
+            state,
+            inside,
+            environment: BTreeMap::new(),
+        };
         for (path, text) in files {
             project.write(path, text);
         }
@@ -39,6 +54,16 @@ impl Project {
         self.state.path()
     }
 
+    /// Runs later commands in a directory below the project's.
+    pub fn enter(&mut self, directory: &str) {
+        self.inside = self.directory.path().join(directory);
+    }
+
+    /// Sets a variable for later commands.
+    pub fn set(&mut self, name: &str, value: &str) {
+        self.environment.insert(name.to_owned(), value.to_owned());
+    }
+
     /// Writes or replaces a file of the project.
     pub fn write(&self, path: &str, text: &str) {
         let path = self.path().join(path);
@@ -53,18 +78,110 @@ impl Project {
         let mut command = Command::new(binary());
         command
             .args(arguments)
-            .current_dir(self.path())
+            .current_dir(&self.inside)
             .env_clear()
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
             .env("HOME", self.path())
             .env("COMPOSE_STATE_DIR", self.state_dir())
-            .stdin(std::process::Stdio::null());
+            .envs(&self.environment)
+            .stdin(Stdio::null());
         command
     }
 
     /// Runs the binary in the project and returns what it said.
     pub fn run(&self, arguments: &[&str]) -> Output {
         self.compose(arguments).output().expect("the binary runs")
+    }
+
+    /// Runs the binary, which must succeed, and returns its standard output.
+    #[track_caller]
+    pub fn succeed(&self, arguments: &[&str]) -> String {
+        let output = self.run(arguments);
+        assert!(
+            output.status.success(),
+            "compose {arguments:?}: {}\n{}{}",
+            output.status,
+            text(&output.stdout),
+            text(&output.stderr)
+        );
+        text(&output.stdout)
+    }
+
+    /// Runs the binary, which must fail, and returns its standard error.
+    #[track_caller]
+    pub fn fail(&self, arguments: &[&str]) -> String {
+        let output = self.run(arguments);
+        assert!(
+            !output.status.success(),
+            "compose {arguments:?} succeeded\n{}",
+            text(&output.stdout)
+        );
+        text(&output.stderr)
+    }
+
+    /// Runs Docker's own client on the project's engine and returns its standard output.
+    #[track_caller]
+    pub fn docker(&self, arguments: &[&str]) -> String {
+        let socket = format!("unix://{}", self.state_dir().join("engine.sock").display());
+        let output = Command::new("docker")
+            .args(["-H", &socket])
+            .args(arguments)
+            .stdin(Stdio::null())
+            .output();
+        let output = output.expect("the docker client is installed");
+        assert!(
+            output.status.success(),
+            "docker {arguments:?}: {}{}",
+            output.status,
+            text(&output.stderr)
+        );
+        text(&output.stdout)
+    }
+
+    /// Returns the process id of the project's engine, if one was started.
+    pub fn engine_pid(&self) -> Option<rustix::process::Pid> {
+        let pid = std::fs::read_to_string(self.state_dir().join("engine.pid")).ok()?;
+        rustix::process::Pid::from_raw(pid.trim().parse().ok()?)
+    }
+}
+
+impl Drop for Project {
+    fn drop(&mut self) {
+        if !self.state_dir().join("engine.sock").exists() {
+            return;
+        }
+        // Whatever the test left: its projects by name, then the engine.
+        let projects = text(&self.run(&["ls", "-a", "-q"]).stdout);
+        for name in projects.lines() {
+            self.run(&["-p", name, "down", "-v", "-t", "0", "--remove-orphans"]);
+        }
+        if let Some(pid) = self.engine_pid() {
+            // It may have ended by itself.
+            let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
+            for _ in 0..200 {
+                if rustix::process::test_kill_process(pid).is_err() {
+                    break;
+                }
+                std::thread::sleep(Duration::from_millis(10));
+            }
+        }
+    }
+}
+
+/// Moves this thread, and all that it starts, into a network namespace that has loopback with these addresses.
+pub fn own_network(addresses: &[&str]) {
+    // SAFETY: only the network namespace of this thread changes; no file descriptor or memory is shared less.
+    unsafe { rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::NEWNET) }.expect("a network namespace");
+    let ip = |arguments: &[&str]| {
+        let status = Command::new("ip")
+            .args(arguments)
+            .status()
+            .expect("iproute2 is installed");
+        assert!(status.success(), "ip {arguments:?}");
+    };
+    ip(&["link", "set", "lo", "up"]);
+    for address in addresses {
+        ip(&["address", "add", address, "dev", "lo"]);
     }
 }
 
