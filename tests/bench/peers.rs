@@ -1,0 +1,316 @@
+//! Measures us, and docker compose where it is there, in one run: `cargo bench --bench peers [SCENARIO…]`.
+//!
+//! The other side is named by `COMPOSE_BENCH_PEER`, a command such as `docker compose` with its engine running and
+//! the image `busybox:latest` loaded. Rounds of both sides alternate, so that what else the machine does falls on both;
+//! absolute times differ from machine to machine, the ratio is what counts. Medians, with the best in brackets.
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a bench prints its table")]
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+/// One side of the comparison.
+struct Side {
+    name: &'static str,
+    command: Vec<String>,
+    state: Option<PathBuf>,
+}
+
+impl Side {
+    fn command(&self, directory: &Path, arguments: &[&str]) -> Command {
+        let mut command = Command::new(&self.command[0]);
+        command
+            .args(&self.command[1..])
+            .args(arguments)
+            .current_dir(directory)
+            .stdin(Stdio::null());
+        command.env("COMPOSE_PROGRESS", "quiet");
+        if let Some(state) = &self.state {
+            command
+                .env("COMPOSE_STATE_DIR", state)
+                .env("COMPOSE_ENGINE", "embedded");
+        }
+        command
+    }
+
+    fn run(&self, directory: &Path, arguments: &[&str]) -> Output {
+        let output = self.command(directory, arguments).output().expect("the command runs");
+        assert!(
+            output.status.success(),
+            "{} {arguments:?}: {}",
+            self.name,
+            String::from_utf8_lossy(&output.stderr)
+        );
+        output
+    }
+
+    fn time(&self, directory: &Path, arguments: &[&str]) -> Duration {
+        let start = Instant::now();
+        self.run(directory, arguments);
+        start.elapsed()
+    }
+}
+
+/// A scenario: a project, what to do before each measured command, what is measured, and what to do after.
+struct Scenario {
+    name: &'static str,
+    file: String,
+    before: &'static [&'static [&'static str]],
+    measured: &'static [&'static str],
+    after: &'static [&'static [&'static str]],
+    rounds: usize,
+    target: Option<Duration>,
+}
+
+const DOWN: &[&[&str]] = &[&["down", "-t", "0"]];
+
+fn services(count: usize, extra: impl Fn(usize) -> String) -> String {
+    let mut text = "services:\n".to_owned();
+    for number in 0..count {
+        let _ = write!(
+            text,
+            "  s{number}:\n    image: busybox:latest\n    command: [\"sleep\", \"86400\"]\n{}",
+            extra(number)
+        );
+    }
+    text
+}
+
+fn chain(number: usize) -> String {
+    let mut text = "    healthcheck: {test: [\"CMD\", \"true\"], interval: 1s, timeout: 5s, retries: 3}\n".to_owned();
+    if let Some(previous) = number.checked_sub(1) {
+        let _ = writeln!(text, "    depends_on: {{s{previous}: {{condition: service_healthy}}}}");
+    }
+    text
+}
+
+/// A file as large projects have them: environment, ports, volumes, labels, a health check.
+fn large(count: usize) -> String {
+    services(count, |number| {
+        format!(
+            "    environment: {{A: \"${{HOME}}/{number}\", B: two, C: \"3\"}}\n    ports: [\"{}:80\"]\n    volumes: [\"data:/data\", \"./src:/src:ro\"]\n    labels: [\"a.b=c\", \"d.e={number}\"]\n    healthcheck: {{test: [\"CMD\", \"true\"], interval: 30s}}\n",
+            10_000 + number
+        )
+    }) + "volumes:\n  data:\n"
+}
+
+fn scenarios() -> Vec<Scenario> {
+    let milliseconds = |number| Some(Duration::from_millis(number));
+    let plain = |count| services(count, |_| String::new());
+    let scenario = |name, file, before, measured, after, rounds, target| Scenario {
+        name,
+        file,
+        before,
+        measured,
+        after,
+        rounds,
+        target,
+    };
+    vec![
+        scenario("config 1", large(1), &[], &["config", "-q"], &[], 20, None),
+        scenario("config 100", large(100), &[], &["config", "-q"], &[], 10, None),
+        scenario("config 1000", large(1000), &[], &["config", "-q"], &[], 3, None),
+        scenario("up 1", plain(1), &[], &["up", "-d"], DOWN, 10, milliseconds(30)),
+        scenario("up 10", plain(10), &[], &["up", "-d"], DOWN, 5, milliseconds(150)),
+        scenario(
+            "down 10",
+            plain(10),
+            &[&["up", "-d"]],
+            &["down", "-t", "0"],
+            &[],
+            5,
+            milliseconds(100),
+        ),
+        scenario(
+            "chain 10",
+            services(10, chain),
+            &[],
+            &["up", "-d"],
+            DOWN,
+            3,
+            milliseconds(500),
+        ),
+        scenario(
+            "no-op up 10",
+            plain(10),
+            &[&["up", "-d"], &["up", "-d"]],
+            &["up", "-d"],
+            DOWN,
+            5,
+            milliseconds(15),
+        ),
+        scenario(
+            "exec",
+            plain(1),
+            &[&["up", "-d"]],
+            &["exec", "-T", "s0", "true"],
+            DOWN,
+            10,
+            milliseconds(15),
+        ),
+        scenario("ps 10", plain(10), &[&["up", "-d"]], &["ps"], DOWN, 5, milliseconds(10)),
+    ]
+}
+
+fn main() {
+    // `cargo bench` passes `--bench`; everything else names scenarios.
+    let wanted: Vec<String> = std::env::args()
+        .skip(1)
+        .filter(|argument| !argument.starts_with("--"))
+        .collect();
+    let state = tempfile::Builder::new()
+        .prefix("cs")
+        .tempdir_in("/tmp")
+        .expect("a directory in /tmp");
+    let mut sides = vec![Side {
+        name: "compose",
+        command: vec![env!("CARGO_BIN_EXE_compose").to_owned()],
+        state: Some(state.path().to_owned()),
+    }];
+    match std::env::var("COMPOSE_BENCH_PEER") {
+        Ok(peer) => sides.push(Side {
+            name: "peer",
+            command: peer.split_whitespace().map(str::to_owned).collect(),
+            state: None,
+        }),
+        Err(_) => eprintln!("COMPOSE_BENCH_PEER is not set: only our own times are measured"),
+    }
+    let work = tempfile::Builder::new()
+        .prefix("bench")
+        .tempdir_in("/tmp")
+        .expect("a directory in /tmp");
+    load_busybox(&sides[0], work.path());
+
+    println!(
+        "{:<14} {:>22} {:>22} {:>8} {:>10}",
+        "scenario", "compose", "peer", "ratio", "target"
+    );
+    for scenario in scenarios() {
+        if wanted.is_empty() || wanted.iter().any(|name| scenario.name.contains(name.as_str())) {
+            run(&scenario, &sides, work.path());
+        }
+    }
+    if wanted.is_empty() || wanted.iter().any(|name| name == "memory") {
+        memory(&sides[0], work.path());
+    }
+    stop_engine(state.path());
+}
+
+fn run(scenario: &Scenario, sides: &[Side], work: &Path) {
+    let directory = work.join(scenario.name.replace(' ', "-"));
+    std::fs::create_dir_all(&directory).expect("a project directory");
+    std::fs::write(directory.join("compose.yaml"), &scenario.file).expect("a project file");
+    let mut times = vec![Vec::new(); sides.len()];
+    // The first round warms caches and is not counted.
+    for round in 0..=scenario.rounds {
+        for (side, times) in sides.iter().zip(&mut times) {
+            for arguments in scenario.before {
+                side.run(&directory, arguments);
+            }
+            let time = side.time(&directory, scenario.measured);
+            if round > 0 {
+                times.push(time);
+            }
+            for arguments in scenario.after {
+                side.run(&directory, arguments);
+            }
+        }
+    }
+    let shown: Vec<(Duration, String)> = times.iter_mut().map(|times| summary(times)).collect();
+    let peer = shown.get(1);
+    println!(
+        "{:<14} {:>22} {:>22} {:>8} {:>10}",
+        scenario.name,
+        shown[0].1,
+        peer.map_or("-", |(_, text)| text),
+        peer.map_or("-".to_owned(), |(median, _)| format!(
+            "{:.1}x",
+            median.as_secs_f64() / shown[0].0.as_secs_f64()
+        )),
+        scenario
+            .target
+            .map_or("-".to_owned(), |target| format!("{} ms", target.as_millis())),
+    );
+}
+
+/// Returns the median and how it is shown.
+fn summary(times: &mut [Duration]) -> (Duration, String) {
+    times.sort();
+    let median = times[times.len() / 2];
+    let show = |time: Duration| format!("{:.1}", time.as_secs_f64() * 1e3);
+    (median, format!("{} ms [{}]", show(median), show(times[0])))
+}
+
+/// Builds `busybox:latest` from the machine's static busybox.
+fn load_busybox(side: &Side, work: &Path) {
+    let directory = work.join("image");
+    std::fs::create_dir_all(&directory).expect("a build context");
+    std::fs::copy("/bin/busybox", directory.join("busybox")).expect("busybox-static is installed");
+    let dockerfile = "FROM scratch\nCOPY busybox /bin/busybox\nRUN [\"/bin/busybox\", \"--install\", \"-s\", \"/bin\"]\nCMD [\"sh\"]\n";
+    std::fs::write(directory.join("Dockerfile"), dockerfile).expect("a Dockerfile");
+    let file = "services:\n  image:\n    build: .\n    image: busybox:latest\n";
+    std::fs::write(directory.join("compose.yaml"), file).expect("a project file");
+    side.run(&directory, &["build"]);
+}
+
+/// Prints what the engine and ten shims hold of memory, each page divided by how many processes share it.
+fn memory(side: &Side, work: &Path) {
+    let directory = work.join("memory");
+    std::fs::create_dir_all(&directory).expect("a project directory");
+    std::fs::write(directory.join("compose.yaml"), services(10, |_| String::new())).expect("a project file");
+    side.run(&directory, &["up", "-d"]);
+    let state = side.state.as_ref().expect("our side has a state directory");
+    let engine: u32 = std::fs::read_to_string(state.join("engine.pid"))
+        .ok()
+        .and_then(|pid| pid.trim().parse().ok())
+        .unwrap_or(0);
+    let mut total = 0;
+    let mut lines = Vec::new();
+    for entry in std::fs::read_dir("/proc").expect("procfs").flatten() {
+        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else {
+            continue;
+        };
+        let command = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
+        let command = String::from_utf8_lossy(&command).replace('\0', " ");
+        // Shims and their parent are forks of one process, whose command line names the state directory.
+        if pid != engine && !(command.contains("__zygote") && command.contains(&*state.to_string_lossy())) {
+            continue;
+        }
+        let Ok(rollup) = std::fs::read_to_string(entry.path().join("smaps_rollup")) else {
+            continue;
+        };
+        let pss: u64 = rollup
+            .lines()
+            .find_map(|line| line.strip_prefix("Pss:"))
+            .and_then(|rest| rest.split_whitespace().next()?.parse().ok())
+            .unwrap_or(0);
+        total += pss;
+        lines.push(format!("  {pid} {:.1} MB {}", pss as f64 / 1024.0, command.trim()));
+    }
+    println!(
+        "memory: engine and ten shims hold {:.1} MB PSS (target 16 MB)",
+        total as f64 / 1024.0
+    );
+    for line in lines {
+        println!("{line}");
+    }
+    side.run(&directory, &["down", "-t", "0"]);
+}
+
+/// Ends the bench's own engine.
+fn stop_engine(state: &Path) {
+    let pid = std::fs::read_to_string(state.join("engine.pid"))
+        .ok()
+        .and_then(|pid| pid.trim().parse().ok());
+    if let Some(pid) = pid.and_then(rustix::process::Pid::from_raw) {
+        // It may have ended by itself.
+        let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
+        for _ in 0..200 {
+            if rustix::process::test_kill_process(pid).is_err() {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+}
