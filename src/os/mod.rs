@@ -1,1 +1,2 @@
 //! Safe wrappers on system calls: the only module with `unsafe` code.
+pub mod memory;

@@ -1,0 +1,200 @@
+//! The engine as a process: one per state directory, detached from whoever started it, gone when idle.
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rustix::fs::FlockOperation;
+use tokio::signal::unix::{SignalKind, signal};
+use tracing::{error, info, warn};
+
+use super::Engine;
+use super::paths::Paths;
+use crate::server;
+
+/// How long a new engine waits for its predecessor to let go of the state directory.
+const ELECTION: Duration = Duration::from_secs(10);
+
+/// Runs the engine process until nothing needs it any more.
+pub fn main() -> ExitCode {
+    let paths = Paths::discover(state_dir_argument(std::env::args_os()).as_deref());
+    match run(&paths) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(cause) => {
+            // The log is the only place left: whoever started this process waits for the socket.
+            error!(%cause, "the engine could not start");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn state_dir_argument(arguments: impl Iterator<Item = OsString>) -> Option<PathBuf> {
+    let mut arguments = arguments.skip_while(|argument| argument != "--state-dir");
+    arguments.next()?;
+    arguments.next().map(PathBuf::from)
+}
+
+fn run(paths: &Paths) -> io::Result<()> {
+    // A session of its own, so that the terminal's signals do not reach it; refused only if it has one already.
+    let _ = rustix::process::setsid();
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
+    // Containers may map other users, who must be able to reach their layers below this directory.
+    create_directory(paths.state_dir(), 0o711)?;
+    create_directory(paths.run_dir(), 0o711)?;
+    redirect_stdio(&paths.log())?;
+    start_log();
+    std::env::set_current_dir("/")?;
+    crate::os::memory::keep_small();
+
+    let Some(_lock) = elect(paths)? else {
+        return Ok(());
+    };
+    let listener = listen(&paths.socket())?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .max_blocking_threads(8)
+        .thread_keep_alive(Duration::from_millis(500))
+        .thread_stack_size(1 << 20)
+        .enable_all()
+        .build()?;
+    info!(instance = paths.instance(), pid = std::process::id(), "engine starts");
+    let outcome = runtime.block_on(serve(paths.clone(), listener));
+    // Clients must not find a socket behind which nobody is; the lock goes with the process, after this.
+    let _ = std::fs::remove_file(paths.socket());
+    runtime.shutdown_timeout(Duration::from_millis(200));
+    info!("engine ends");
+    outcome
+}
+
+async fn serve(paths: Paths, listener: UnixListener) -> io::Result<()> {
+    listener.set_nonblocking(true)?;
+    let listener = tokio::net::UnixListener::from_std(listener)?;
+    let engine = Engine::open(paths)
+        .await
+        .map_err(|cause| io::Error::other(cause.chain()))?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    // Whoever started the engine may be gone together with its terminal.
+    let _hangup = signal(SignalKind::hangup())?;
+    tokio::select! {
+        () = server::serve(Arc::clone(&engine), listener) => {}
+        () = idle(&engine) => info!("nothing to do any more"),
+        _ = terminate.recv() => info!("asked to end"),
+        _ = interrupt.recv() => info!("interrupted"),
+    }
+    engine.close().await;
+    Ok(())
+}
+
+/// Ends when, for a while, no container ran or was about to and no request came.
+async fn idle(engine: &Engine) {
+    let limit = std::env::var("COMPOSE_ENGINE_IDLE")
+        .ok()
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(60);
+    let limit = Duration::from_secs(limit);
+    loop {
+        let since = engine.activity.idle_since();
+        let busy = engine.has_live_containers();
+        let elapsed = since.map_or(Duration::ZERO, |since| since.elapsed());
+        if !busy && elapsed >= limit {
+            return;
+        }
+        let rest = limit.saturating_sub(elapsed).max(Duration::from_millis(20));
+        if busy || since.is_none() {
+            tokio::select! {
+                () = engine.activity.changed() => {}
+                () = tokio::time::sleep(limit.max(Duration::from_millis(500))) => {}
+            }
+        } else {
+            tokio::time::sleep(rest).await;
+        }
+    }
+}
+
+fn create_directory(path: &Path, mode: u32) -> io::Result<()> {
+    std::fs::DirBuilder::new().recursive(true).mode(mode).create(path)
+}
+
+/// Takes the lock that makes this process the engine; `None` if another engine already answers.
+fn elect(paths: &Paths) -> io::Result<Option<File>> {
+    let file = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .mode(0o600)
+        .open(paths.lock())?;
+    let deadline = Instant::now() + ELECTION;
+    loop {
+        match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => return Ok(Some(file)),
+            Err(rustix::io::Errno::WOULDBLOCK) => {}
+            Err(cause) => return Err(cause.into()),
+        }
+        // The holder serves already, or is about to, or is on its way out: only the last lets us in.
+        if std::os::unix::net::UnixStream::connect(paths.socket()).is_ok() {
+            return Ok(None);
+        }
+        if Instant::now() > deadline {
+            warn!("another engine holds the state directory and does not answer");
+            return Ok(None);
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+fn listen(socket: &Path) -> io::Result<UnixListener> {
+    // With the lock held, a socket file that is already there belongs to an engine that died.
+    match std::fs::remove_file(socket) {
+        Err(cause) if cause.kind() != io::ErrorKind::NotFound => return Err(cause),
+        _ => {}
+    }
+    let mask = rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o177));
+    let listener = UnixListener::bind(socket);
+    rustix::process::umask(mask);
+    let listener = listener?;
+    std::fs::set_permissions(socket, std::fs::Permissions::from_mode(0o600))?;
+    Ok(listener)
+}
+
+fn redirect_stdio(log: &Path) -> io::Result<()> {
+    let null = File::options().read(true).open("/dev/null")?;
+    let log = File::options().create(true).append(true).mode(0o600).open(log)?;
+    rustix::stdio::dup2_stdin(&null)?;
+    rustix::stdio::dup2_stdout(&log)?;
+    rustix::stdio::dup2_stderr(&log)?;
+    Ok(())
+}
+
+fn start_log() {
+    let level = std::env::var("COMPOSE_ENGINE_LOG")
+        .ok()
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(tracing::Level::INFO);
+    let _ = tracing_subscriber::fmt()
+        .with_max_level(level)
+        .with_ansi(false)
+        .with_target(false)
+        .with_writer(io::stderr)
+        .try_init();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_state_directory_is_found_among_the_arguments() {
+        let arguments = ["compose", "__engine", "--state-dir", "/tmp/x"].map(OsString::from);
+        assert_eq!(state_dir_argument(arguments.into_iter()), Some("/tmp/x".into()));
+        assert_eq!(
+            state_dir_argument(["compose", "__engine"].map(OsString::from).into_iter()),
+            None
+        );
+    }
+}

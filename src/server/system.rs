@@ -1,0 +1,175 @@
+//! The engine itself: ping, version, info.
+
+use axum::body::Body;
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
+use http::{Method, Response};
+use serde_json::json;
+
+use super::request::Call;
+use super::response;
+use super::version::{NEWEST, OLDEST};
+
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// Says that the engine is there.
+pub fn ping(method: &Method) -> Response<Body> {
+    let mut response = Response::new(if method == Method::HEAD {
+        Body::empty()
+    } else {
+        Body::from("OK")
+    });
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    headers.insert(
+        CACHE_CONTROL,
+        HeaderValue::from_static("no-cache, no-store, must-revalidate"),
+    );
+    headers.insert("pragma", HeaderValue::from_static("no-cache"));
+    headers.insert("swarm", HeaderValue::from_static("inactive"));
+    // The classic builder: clients then send a plain tar instead of opening a BuildKit session.
+    headers.insert("builder-version", HeaderValue::from_static("1"));
+    response
+}
+
+/// Says what the engine is and what it speaks.
+pub fn version() -> Response<Body> {
+    let kernel = rustix::system::uname();
+    let kernel = kernel.release().to_string_lossy();
+    response::json(&json!({
+        "Platform": { "Name": "Compose embedded engine" },
+        "Components": [{
+            "Name": "Engine",
+            "Version": VERSION,
+            "Details": {
+                "ApiVersion": NEWEST.to_string(),
+                "Arch": architecture(),
+                "BuildTime": "",
+                "Experimental": "false",
+                "GitCommit": "",
+                "GoVersion": "",
+                "KernelVersion": kernel,
+                "MinAPIVersion": OLDEST.to_string(),
+                "Os": "linux",
+            },
+        }],
+        "Version": VERSION,
+        "ApiVersion": NEWEST.to_string(),
+        "MinAPIVersion": OLDEST.to_string(),
+        "GitCommit": "",
+        "GoVersion": "",
+        "Os": "linux",
+        "Arch": architecture(),
+        "KernelVersion": kernel,
+        "BuildTime": "",
+    }))
+}
+
+/// Says what the machine is and what the engine has on it.
+pub fn info(call: &Call) -> Response<Body> {
+    let kernel = rustix::system::uname();
+    let cgroup_version = if std::path::Path::new("/sys/fs/cgroup/cgroup.controllers").exists() {
+        "2"
+    } else {
+        "1"
+    };
+    let rootless = !rustix::process::geteuid().is_root();
+    let mut security = vec!["name=seccomp,profile=builtin"];
+    if rootless {
+        security.push("name=rootless");
+    }
+    let mut info = json!({
+        "ID": call.engine.paths.instance(),
+        "Containers": 0,
+        "ContainersRunning": 0,
+        "ContainersPaused": 0,
+        "ContainersStopped": 0,
+        "Images": 0,
+        "Driver": "overlay2",
+        "DriverStatus": [["Backing Filesystem", "extfs"], ["Supports d_type", "true"]],
+        "Plugins": {
+            "Volume": ["local"],
+            "Network": ["bridge", "host", "null"],
+            "Authorization": null,
+            "Log": ["json-file", "local", "none"],
+        },
+        "MemoryLimit": true,
+        "SwapLimit": true,
+        "CpuCfsPeriod": true,
+        "CpuCfsQuota": true,
+        "CPUShares": true,
+        "CPUSet": true,
+        "PidsLimit": true,
+        "IPv4Forwarding": true,
+        "Debug": false,
+    });
+    let machine = json!({
+        "NFd": 0,
+        "OomKillDisable": cgroup_version == "1",
+        "NGoroutines": 0,
+        "SystemTime": jiff::Timestamp::now().to_string(),
+        "LoggingDriver": "json-file",
+        "CgroupDriver": "cgroupfs",
+        "CgroupVersion": cgroup_version,
+        "NEventsListener": 0,
+        "KernelVersion": kernel.release().to_string_lossy(),
+        "OperatingSystem": operating_system(),
+        "OSVersion": "",
+        "OSType": "linux",
+        "Architecture": kernel.machine().to_string_lossy(),
+        "IndexServerAddress": "https://index.docker.io/v1/",
+        "RegistryConfig": {
+            "IndexConfigs": { "docker.io": { "Mirrors": [], "Name": "docker.io", "Official": true, "Secure": true } },
+            "InsecureRegistryCIDRs": ["::1/128", "127.0.0.0/8"],
+            "Mirrors": null,
+        },
+        "NCPU": std::thread::available_parallelism().map_or(1, usize::from),
+        "MemTotal": rustix::system::sysinfo().totalram as u64 * u64::from(rustix::system::sysinfo().mem_unit),
+        "GenericResources": null,
+        "DockerRootDir": call.engine.paths.state_dir(),
+        "HttpProxy": "",
+        "HttpsProxy": "",
+        "NoProxy": "",
+        "Name": kernel.nodename().to_string_lossy(),
+        "Labels": [],
+        "ExperimentalBuild": false,
+        "ServerVersion": VERSION,
+        "Runtimes": { "compose": { "path": "compose" } },
+        "DefaultRuntime": "compose",
+        "Swarm": {
+            "NodeID": "", "NodeAddr": "", "LocalNodeState": "inactive", "ControlAvailable": false, "Error": "",
+            "RemoteManagers": null,
+        },
+        "LiveRestoreEnabled": true,
+        "Isolation": "",
+        "InitBinary": "compose",
+        "ContainerdCommit": { "ID": "" },
+        "RuncCommit": { "ID": "" },
+        "InitCommit": { "ID": "" },
+        "SecurityOptions": security,
+        "CDISpecDirs": [],
+        "Warnings": null,
+    });
+    if let (Some(info), serde_json::Value::Object(machine)) = (info.as_object_mut(), machine) {
+        info.extend(machine);
+    }
+    response::json(&info)
+}
+
+fn architecture() -> &'static str {
+    match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    }
+}
+
+fn operating_system() -> String {
+    std::fs::read_to_string("/etc/os-release")
+        .ok()
+        .and_then(|text| {
+            text.lines()
+                .find_map(|line| line.strip_prefix("PRETTY_NAME="))
+                .map(|name| name.trim_matches('"').to_owned())
+        })
+        .unwrap_or_else(|| "Linux".to_owned())
+}
