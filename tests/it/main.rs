@@ -2,5 +2,7 @@
 #![allow(clippy::print_stderr, clippy::print_stdout, reason = "a skipped test says so")]
 
 mod coder;
+mod crash;
 mod example;
+mod licences;
 mod support;

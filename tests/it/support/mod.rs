@@ -211,3 +211,23 @@ pub fn is_root() -> bool {
 pub fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
+
+/// Puts `busybox:latest`, made of the machine's static busybox, into the project's engine.
+pub fn busybox(project: &Project) {
+    let image = project.path().join(".busybox");
+    std::fs::create_dir_all(&image).expect("a build context");
+    std::fs::copy("/bin/busybox", image.join("busybox")).expect("busybox-static is installed");
+    let dockerfile = "FROM scratch\nCOPY busybox /bin/busybox\nRUN [\"/bin/busybox\", \"--install\", \"-s\", \"/bin\"]\nCMD [\"sh\"]\n";
+    project.write(".busybox/Dockerfile", dockerfile);
+    project.write(
+        ".busybox/compose.yaml",
+        "services:\n  image:\n    build: .\n    image: busybox:latest\n",
+    );
+    project.succeed(&[
+        "-f",
+        &image.join("compose.yaml").to_string_lossy(),
+        "-p",
+        "busybox",
+        "build",
+    ]);
+}
