@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::fs::File;
-use std::io;
+use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
@@ -132,7 +132,12 @@ fn elect(paths: &Paths) -> io::Result<Option<File>> {
     let deadline = Instant::now() + ELECTION;
     loop {
         match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => return Ok(Some(file)),
+            Ok(()) => {
+                // For people and tests that want to end this engine by its process id.
+                file.set_len(0)?;
+                (&file).write_all(format!("{}\n", std::process::id()).as_bytes())?;
+                return Ok(Some(file));
+            }
             Err(rustix::io::Errno::WOULDBLOCK) => {}
             Err(cause) => return Err(cause.into()),
         }

@@ -261,7 +261,7 @@ fn memory(side: &Side, work: &Path) {
     std::fs::write(directory.join("compose.yaml"), services(10, |_| String::new())).expect("a project file");
     side.run(&directory, &["up", "-d"]);
     let state = side.state.as_ref().expect("our side has a state directory");
-    let engine: u32 = std::fs::read_to_string(state.join("engine.pid"))
+    let engine: u32 = std::fs::read_to_string(state.join("engine.lock"))
         .ok()
         .and_then(|pid| pid.trim().parse().ok())
         .unwrap_or(0);
@@ -300,7 +300,7 @@ fn memory(side: &Side, work: &Path) {
 
 /// Ends the bench's own engine.
 fn stop_engine(state: &Path) {
-    let pid = std::fs::read_to_string(state.join("engine.pid"))
+    let pid = std::fs::read_to_string(state.join("engine.lock"))
         .ok()
         .and_then(|pid| pid.trim().parse().ok());
     if let Some(pid) = pid.and_then(rustix::process::Pid::from_raw) {

@@ -140,7 +140,7 @@ impl Project {
 
     /// Returns the process id of the project's engine, if one was started.
     pub fn engine_pid(&self) -> Option<rustix::process::Pid> {
-        let pid = std::fs::read_to_string(self.state_dir().join("engine.pid")).ok()?;
+        let pid = std::fs::read_to_string(self.state_dir().join("engine.lock")).ok()?;
         rustix::process::Pid::from_raw(pid.trim().parse().ok()?)
     }
 }
