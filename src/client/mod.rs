@@ -1,1 +1,113 @@
 //! The one Engine API client: finds or starts the engine, and speaks to it through bollard.
+//!
+//! [`connect`] answers one question: where is the engine of this command, and does it listen? It knows nothing of
+//! projects; what is said to the engine is decided by `plan` and by the commands.
+
+mod choice;
+mod error;
+pub mod events;
+pub mod labels;
+mod launch;
+mod transport;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use bollard::Docker;
+
+pub use choice::{Address, EngineChoice, InvalidEngine};
+pub use error::ClientError;
+
+/// Requests may take as long as a container takes to stop; nothing here is cut short by a clock of the client's.
+const REQUEST_TIMEOUT_SECONDS: u64 = 365 * 24 * 3600;
+
+/// What kind of engine answers: only the embedded one knows our extensions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EngineKind {
+    /// This same binary, started on demand.
+    Embedded,
+    /// Docker, Podman, or whatever listens at the address given.
+    Foreign,
+}
+
+/// A connection to an engine. Cheap to clone; all clones share the connections.
+#[derive(Clone)]
+pub struct Engine {
+    /// The Engine API.
+    pub docker: Docker,
+    kind: EngineKind,
+    transport: Arc<transport::Transport>,
+}
+
+impl Engine {
+    /// Returns what kind of engine this is.
+    pub fn kind(&self) -> EngineKind {
+        self.kind
+    }
+
+    /// Returns where the engine listens.
+    pub fn address(&self) -> &Address {
+        self.transport.address()
+    }
+
+    /// Returns whether the engine's API is at least `1.minor`. Every response says which version answered, so this
+    /// costs nothing; before the first response the newest is assumed.
+    pub fn api_at_least(&self, minor: u32) -> bool {
+        self.transport.api_minor().is_none_or(|version| version >= minor)
+    }
+
+    /// Sends a request that bollard has no call for and returns the response, whose body is still to be read.
+    pub async fn request(
+        &self,
+        method: http::Method,
+        path_and_query: &str,
+        body: Option<serde_json::Value>,
+    ) -> Result<http::Response<hyper::body::Incoming>, ClientError> {
+        self.transport.json_request(method, path_and_query, body).await
+    }
+}
+
+impl std::fmt::Debug for Engine {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter
+            .debug_struct("Engine")
+            .field("kind", &self.kind)
+            .field("address", self.address())
+            .finish()
+    }
+}
+
+/// Connects to the chosen engine, starting the embedded one if it does not run.
+///
+/// `state_dir` is the state directory of the embedded engine (`None`: the default one); other engines ignore it.
+pub async fn connect(choice: &EngineChoice, state_dir: Option<&Path>) -> Result<Engine, ClientError> {
+    let (kind, address, connection) = match choice {
+        EngineChoice::Embedded => {
+            let (address, connection) = launch::connect_or_start(state_dir).await?;
+            (EngineKind::Embedded, address, connection)
+        }
+        _ => {
+            let address = choice.address();
+            let connection = transport::open(&address)
+                .await
+                .map_err(|source| ClientError::connecting(&address, source))?;
+            (EngineKind::Foreign, address, connection)
+        }
+    };
+    let transport = Arc::new(transport::Transport::new(address, connection));
+    let shared = Arc::clone(&transport);
+    let docker = Docker::connect_with_custom_transport(
+        move |request| {
+            let transport = Arc::clone(&shared);
+            async move { transport.send(request).await }
+        },
+        Some("http://engine"),
+        REQUEST_TIMEOUT_SECONDS,
+        bollard::API_DEFAULT_VERSION,
+    )?;
+    Ok(Engine {
+        docker,
+        kind,
+        transport,
+    })
+}

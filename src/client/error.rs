@@ -1,0 +1,137 @@
+//! What can go wrong between a command and its engine, in the words docker's users know.
+
+use std::io;
+use std::path::PathBuf;
+
+use super::Address;
+
+/// A request that did not succeed, or an engine that cannot be reached.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// Nothing listens at the engine's address.
+    #[error("Cannot connect to the Docker daemon at {address}. Is the docker daemon running?")]
+    Unreachable {
+        address: String,
+        #[source]
+        source: io::Error,
+    },
+    /// The socket is there, but not for this user.
+    #[error("permission denied while trying to connect to the Docker daemon socket at {address}")]
+    Forbidden {
+        address: String,
+        #[source]
+        source: io::Error,
+    },
+    /// The embedded engine's program could not be run.
+    #[error("cannot start the engine: {}", .0)]
+    Spawn(#[source] io::Error),
+    /// The embedded engine ended before it listened, or never listened.
+    #[error("the engine did not start{}; its log is {}", last_words(.words), .log.display())]
+    Silent { log: PathBuf, words: String },
+    /// The engine answered, and refused.
+    #[error("Error response from daemon: {message}")]
+    Refused { status: u16, message: String },
+    /// The engine reported a failure after it had begun to answer, as pulls and builds do.
+    #[error("{0}")]
+    Stream(String),
+    /// The connection broke or the answer made no sense.
+    #[error("error during connect: {0}")]
+    Request(#[source] bollard::errors::Error),
+    /// A connection of our own broke.
+    #[error("error during connect: {0}")]
+    Connection(#[source] hyper::Error),
+    /// An answer was not what the Engine API promises.
+    #[error("cannot read the engine's answer: {0}")]
+    Answer(#[source] serde_json::Error),
+}
+
+fn last_words(words: &str) -> String {
+    if words.is_empty() {
+        String::new()
+    } else {
+        format!(": {words}")
+    }
+}
+
+impl ClientError {
+    /// Names the failed attempt to reach `address`.
+    pub(super) fn connecting(address: &Address, source: io::Error) -> Self {
+        let address = address.to_string();
+        if source.kind() == io::ErrorKind::PermissionDenied {
+            Self::Forbidden { address, source }
+        } else {
+            Self::Unreachable { address, source }
+        }
+    }
+
+    /// Returns the engine's HTTP status, if it answered with one.
+    pub fn status(&self) -> Option<u16> {
+        match self {
+            Self::Refused { status, .. } => Some(*status),
+            _ => None,
+        }
+    }
+
+    /// Returns whether the engine does not know what was asked for.
+    pub fn is_not_found(&self) -> bool {
+        self.status() == Some(404)
+    }
+
+    /// Returns whether the engine's state forbids the request: in use, already there, already going away.
+    pub fn is_conflict(&self) -> bool {
+        self.status() == Some(409)
+    }
+}
+
+impl From<bollard::errors::Error> for ClientError {
+    fn from(error: bollard::errors::Error) -> Self {
+        use bollard::errors::Error;
+        match error {
+            Error::DockerResponseServerError { status_code, message } => Self::Refused {
+                status: status_code,
+                message: message.trim_end().to_owned(),
+            },
+            Error::DockerStreamError { error } => Self::Stream(error),
+            Error::IOError { err }
+                if matches!(
+                    err.kind(),
+                    io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused | io::ErrorKind::PermissionDenied
+                ) =>
+            {
+                // Only opening a connection fails so; the transport names the address in the error's text.
+                Self::Unreachable {
+                    address: err.to_string(),
+                    source: err,
+                }
+            }
+            other => Self::Request(other),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_reads_as_dockers() {
+        let error = ClientError::from(bollard::errors::Error::DockerResponseServerError {
+            status_code: 404,
+            message: "No such container: x\n".into(),
+        });
+        assert_eq!(error.to_string(), "Error response from daemon: No such container: x");
+        assert!(error.is_not_found());
+    }
+
+    #[test]
+    fn an_absent_engine_reads_as_dockers() {
+        let error = ClientError::connecting(
+            &Address::Unix("/var/run/docker.sock".into()),
+            io::Error::from(io::ErrorKind::NotFound),
+        );
+        assert_eq!(
+            error.to_string(),
+            "Cannot connect to the Docker daemon at unix:///var/run/docker.sock. Is the docker daemon running?"
+        );
+    }
+}

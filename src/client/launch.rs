@@ -1,0 +1,75 @@
+//! Starting the embedded engine: only if nothing listens, and never two of them.
+
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use super::transport::{self, Connection};
+use super::{Address, ClientError};
+use crate::engine::paths::Paths;
+
+/// How long a new engine may take until it listens; it adopts running containers first.
+const START_LIMIT: Duration = Duration::from_secs(20);
+/// How long to wait between two looks at the socket. A look costs some microseconds.
+const LOOK_INTERVAL: Duration = Duration::from_millis(1);
+
+/// Connects to the embedded engine of `state_dir`, starting it if nothing listens.
+pub(super) async fn connect_or_start(state_dir: Option<&Path>) -> Result<(Address, Connection), ClientError> {
+    let paths = Paths::discover(state_dir);
+    let address = Address::Unix(paths.socket());
+    match transport::open(&address).await {
+        Ok(connection) => return Ok((address, connection)),
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            return Err(ClientError::connecting(&address, error));
+        }
+        // No socket, or one that a dead engine left.
+        Err(_) => {}
+    }
+    let mut child = spawn(&paths).map_err(ClientError::Spawn)?;
+    let connection = await_listening(&address, &mut child, &paths.log()).await?;
+    Ok((address, connection))
+}
+
+/// Runs the engine with its output in its log. It makes a session of its own, so that no key pressed here reaches it.
+fn spawn(paths: &Paths) -> io::Result<Child> {
+    fs_err::create_dir_all(paths.state_dir())?;
+    let log: File = File::options().create(true).append(true).open(paths.log())?;
+    let mut command = Command::new(std::env::current_exe()?);
+    command.arg("__engine");
+    if !paths.is_default() {
+        command.arg("--state-dir").arg(paths.state_dir());
+    }
+    command
+        .stdin(Stdio::null())
+        .stdout(log.try_clone()?)
+        .stderr(log)
+        .spawn()
+}
+
+/// Waits until the socket accepts. The child may lose the election for the state directory and end well: then the
+/// winner is about to listen.
+async fn await_listening(address: &Address, child: &mut Child, log: &Path) -> Result<Connection, ClientError> {
+    let deadline = Instant::now() + START_LIMIT;
+    loop {
+        if let Ok(connection) = transport::open(address).await {
+            return Ok(connection);
+        }
+        let failed = matches!(child.try_wait(), Ok(Some(status)) if !status.success());
+        if failed || Instant::now() > deadline {
+            return Err(ClientError::Silent {
+                log: PathBuf::from(log),
+                words: last_line(log),
+            });
+        }
+        tokio::time::sleep(LOOK_INTERVAL).await;
+    }
+}
+
+fn last_line(log: &Path) -> String {
+    std::fs::read_to_string(log)
+        .ok()
+        .and_then(|text| Some(text.trim_end().lines().next_back()?.trim().to_owned()))
+        .unwrap_or_default()
+}
