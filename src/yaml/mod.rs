@@ -1,1 +1,19 @@
 //! YAML: parser events become nodes that know where they stand in their source.
+//!
+//! [`parse`] answers one question: what does this text say, and where does it say it? It follows go-yaml v3, which
+//! is what Compose files are written for: its scalar rules, `<<` merges, duplicate keys and error texts. It knows
+//! nothing of Compose beyond the two tags `!reset` and `!override`.
+
+mod compose;
+mod diagnostic;
+mod events;
+mod node;
+mod scalar;
+mod source;
+mod syntax;
+
+pub use compose::{MAX_DEPTH, MAX_NODES, MAX_SOURCE_BYTES, parse};
+pub use diagnostic::{Diagnostic, Diagnostics, Severity};
+pub use node::{Entry, Mapping, Node, Tag, Value};
+pub use scalar::{ScalarStyle, format_float};
+pub use source::{SourceId, Sources, Span};

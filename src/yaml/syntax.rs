@@ -1,0 +1,253 @@
+//! What the parser cannot read, in go-yaml's words.
+//!
+//! go-yaml names a line in a way of its own: that of the construct around the error if it does not begin on the
+//! first line, else that of the error; counted from zero when its parser complains and from one when its scanner
+//! does. Scripts and people know these texts, so the first line repeats them; the snippet shows the true place.
+
+use granit_parser::{ErrorKind, Marker, ScanError};
+
+use super::{Diagnostic, SourceId, Span};
+
+/// A collection that was open when the error came.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Open {
+    pub mapping: bool,
+    pub flow: bool,
+    pub start: Marker,
+}
+
+/// Which part of go-yaml complains.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Voice {
+    Scanner,
+    Parser,
+    /// Neither: no line is named.
+    Silent,
+}
+
+pub(super) fn translate(source: SourceId, text: &str, error: &ScanError, open: &[Open]) -> Diagnostic {
+    let problem = *error.marker();
+    let start = problem.byte_offset().unwrap_or(0).min(text.len());
+    let innermost = |wanted: fn(&Open) -> bool| open.iter().rev().find(|open| wanted(open)).copied();
+    let flow = innermost(|open| open.flow);
+    let block_mapping = innermost(|open| open.mapping && !open.flow);
+    let block_sequence = innermost(|open| !open.mapping && !open.flow);
+    let flow_separator = |open: Open| {
+        if open.mapping {
+            "did not find expected ',' or '}'"
+        } else {
+            "did not find expected ',' or ']'"
+        }
+    };
+
+    use ErrorKind as Kind;
+    use Voice::{Parser, Scanner, Silent};
+    let cannot_start = "found character that cannot start any token";
+    let (message, voice, context, help): (String, Voice, Option<Marker>, Option<&str>) = match error.kind() {
+        Kind::UnknownAnchor => {
+            let name: String = text[start..]
+                .trim_start_matches('*')
+                .chars()
+                .take_while(|character| character.is_alphanumeric() || "_-".contains(*character))
+                .collect();
+            let message = format!("unknown anchor '{name}' referenced");
+            (message, Silent, None, Some("define it with `&` above this line"))
+        }
+        Kind::UnexpectedEofFlowSequence
+        | Kind::UnexpectedEofFlowMapping
+        | Kind::UnexpectedEofImplicitFlowMapping
+        | Kind::ExpectedFlowMappingSeparator
+        | Kind::ExpectedFlowSequenceSeparator
+        | Kind::UnclosedFlowCollection { .. }
+        | Kind::MismatchedFlowCollectionEnd { .. }
+        | Kind::MisplacedFlowCollectionEnd
+        | Kind::InvalidColonPlacement
+        | Kind::CommentInterceptedScalar
+            if flow.is_some() =>
+        {
+            let open = flow.expect("checked by the guard");
+            (flow_separator(open).into(), Parser, Some(open.start), None)
+        }
+        Kind::MappingValueNotAllowed | Kind::SimpleKeyExpected if flow.is_some() => {
+            let open = flow.expect("checked by the guard");
+            (flow_separator(open).into(), Parser, Some(open.start), None)
+        }
+        Kind::BlockEntryInFlowCollection | Kind::PlainScalarStartsWithDashFlowIndicator | Kind::ExpectedNodeContent => {
+            ("did not find expected node content".into(), Parser, Some(problem), None)
+        }
+        Kind::UnexpectedEofBlockSequence | Kind::ExpectedBlockSequenceEntry => (
+            "did not find expected '-' indicator".into(),
+            Parser,
+            block_sequence.map(|open| open.start),
+            None,
+        ),
+        Kind::ExpectedBlockMappingKey
+        | Kind::UnexpectedEofBlockMapping
+        | Kind::InvalidIndentation
+        | Kind::InvalidTrailingSingleQuotedScalar
+        | Kind::InvalidTrailingDoubleQuotedScalar
+        | Kind::MisplacedFlowCollectionEnd => (
+            "did not find expected key".into(),
+            Parser,
+            block_mapping.map(|open| open.start),
+            Some("check the indentation: attributes of one mapping start in the same column"),
+        ),
+        Kind::ExpectedDocumentStart | Kind::InvalidDocumentEnd => {
+            ("did not find expected <document start>".into(), Parser, None, None)
+        }
+        Kind::UndeclaredTagHandle => ("found undefined tag handle".into(), Parser, Some(problem), None),
+        Kind::UnsupportedYamlMajorVersion => ("found incompatible YAML document".into(), Parser, None, None),
+        Kind::TabNotAllowed | Kind::TabInBlockIndentation | Kind::TabInIndentation => (
+            cannot_start.into(),
+            Scanner,
+            Some(problem),
+            Some("indent with spaces: YAML does not allow tabs there"),
+        ),
+        Kind::UnexpectedCharacter { character } => (
+            cannot_start.into(),
+            Scanner,
+            Some(problem),
+            matches!(character, '@' | '`' | '%').then_some("put the value in quotes"),
+        ),
+        Kind::SimpleKeyExpected | Kind::InvalidSimpleKey => {
+            ("could not find expected ':'".into(), Scanner, Some(problem), None)
+        }
+        Kind::MappingValueNotAllowed => (
+            "mapping values are not allowed in this context".into(),
+            Scanner,
+            Some(problem),
+            Some("a value that contains `: ` must be quoted; otherwise check the indentation"),
+        ),
+        Kind::MappingKeyNotAllowed => (
+            "mapping keys are not allowed in this context".into(),
+            Scanner,
+            Some(problem),
+            None,
+        ),
+        Kind::BlockSequenceEntryNotAllowed => (
+            "block sequence entries are not allowed in this context".into(),
+            Scanner,
+            Some(problem),
+            None,
+        ),
+        Kind::UnclosedQuotedScalar => (
+            "found unexpected end of stream".into(),
+            Scanner,
+            Some(problem),
+            Some("close the quote"),
+        ),
+        Kind::DocumentIndicatorInQuotedScalar => (
+            "found unexpected document indicator".into(),
+            Scanner,
+            Some(problem),
+            None,
+        ),
+        Kind::UnknownQuotedScalarEscape => (
+            "found unknown escape character".into(),
+            Scanner,
+            Some(problem),
+            Some("use single quotes to keep backslashes as they are"),
+        ),
+        Kind::InvalidQuotedScalarHexEscape => (
+            "did not find expected hexdecimal number".into(),
+            Scanner,
+            Some(problem),
+            None,
+        ),
+        Kind::InvalidUnicodeEscape
+        | Kind::UnpairedLowSurrogate
+        | Kind::MissingLowSurrogate
+        | Kind::InvalidLowSurrogate
+        | Kind::InvalidLowSurrogateHexEscape => (
+            "found invalid Unicode character escape code".into(),
+            Scanner,
+            Some(problem),
+            None,
+        ),
+        Kind::ZeroBlockScalarIndent => (
+            "found an indentation indicator equal to 0".into(),
+            Scanner,
+            Some(problem),
+            None,
+        ),
+        Kind::InvalidBlockScalarHeader => (
+            "did not find expected comment or line break".into(),
+            Scanner,
+            Some(problem),
+            None,
+        ),
+        Kind::TabAtBlockScalarStart => (
+            "found a tab character where an indentation space is expected".into(),
+            Scanner,
+            Some(problem),
+            None,
+        ),
+        Kind::MissingAnchorOrAliasName => (
+            "did not find expected alphabetic or numeric character".into(),
+            Scanner,
+            Some(problem),
+            None,
+        ),
+        Kind::MissingTagUri => ("did not find expected tag URI".into(), Scanner, Some(problem), None),
+        Kind::InvalidTagTerminator => (
+            "did not find expected whitespace or line break".into(),
+            Scanner,
+            Some(problem),
+            None,
+        ),
+        Kind::RecursionLimitExceeded => ("exceeded max depth of 250".into(), Silent, None, None),
+        _ => (error.info(), Scanner, Some(problem), None),
+    };
+
+    let line = named_line(voice, context, problem);
+    let line = line.map_or(String::new(), |line| format!("line {line}: "));
+    let end = text[start..]
+        .chars()
+        .next()
+        .filter(|&character| character != '\n')
+        .map_or(start, |character| start + character.len_utf8());
+    let diagnostic = Diagnostic::error(format!("yaml: {line}{message}")).at(Span::new(source, start, end));
+    match help {
+        Some(help) => diagnostic.help(help),
+        None => diagnostic,
+    }
+}
+
+/// Returns the line go-yaml names, if it names one.
+fn named_line(voice: Voice, context: Option<Marker>, problem: Marker) -> Option<usize> {
+    let from_one = match voice {
+        Voice::Silent => return None,
+        Voice::Scanner => 1,
+        Voice::Parser => 0,
+    };
+    let zero_based = |marker: Marker| marker.line().saturating_sub(1);
+    let context = context.map(zero_based).filter(|&line| line != 0);
+    let line = context.or_else(|| Some(zero_based(problem)).filter(|&line| line != 0))?;
+    Some(line + from_one)
+}
+
+/// Refuses a `%YAML` directive other than 1.1, as go-yaml does.
+pub(super) fn incompatible_version(source: SourceId, text: &str) -> Diagnostic {
+    let start = text.find("%YAML").unwrap_or(0);
+    let length = text[start..].find(['\n', '\r']).unwrap_or(text.len() - start);
+    Diagnostic::error("yaml: found incompatible YAML document")
+        .at(Span::new(source, start, start + length))
+        .help("remove the directive, or write `%YAML 1.1`")
+}
+
+/// Finds a character that no YAML text may contain.
+pub(super) fn forbidden_character(source: SourceId, text: &str) -> Option<Diagnostic> {
+    let allowed = |character: char| {
+        matches!(
+            character,
+            '\t' | '\n' | '\r' | ' '..='~' | '\u{85}' | '\u{A0}'..='\u{D7FF}' | '\u{E000}'..='\u{FFFD}' | '\u{10000}'..
+        )
+    };
+    let (start, character) = text.char_indices().find(|&(_, character)| !allowed(character))?;
+    Some(
+        Diagnostic::error("yaml: control characters are not allowed")
+            .at(Span::new(source, start, start + character.len_utf8()))
+            .label(format!("character U+{:04X}", u32::from(character)))
+            .help("in a double-quoted value it can be written as an escape"),
+    )
+}
