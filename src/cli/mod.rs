@@ -1,8 +1,133 @@
 //! The command line: one file per command, each reads its arguments and calls one function.
+//!
+//! Arguments are declared with clap and read by the rules of docker's own command line (see [`flags`]).
+
+mod alpha;
+mod attach;
+mod bridge;
+mod build;
+mod commit;
+mod config;
+mod context;
+mod cp;
+mod create;
+mod down;
+mod error;
+mod events;
+mod exec;
+mod export;
+pub mod flags;
+mod generate;
+mod globals;
+mod help;
+mod images;
+mod kill;
+mod logs;
+mod ls;
+mod pause;
+mod port;
+mod ps;
+mod publish;
+mod pull;
+mod push;
+mod restart;
+mod rm;
+mod run;
+mod scale;
+mod start;
+mod stats;
+mod stop;
+mod top;
+mod unpause;
+mod up;
+mod version;
+mod viz;
+mod volumes;
+mod wait;
+mod watch;
 
 use std::process::ExitCode;
 
+use clap::{CommandFactory, FromArgMatches};
+
+pub use context::{Ansi, Context, EngineSettings};
+pub use error::{CommandError, Kind};
+pub use globals::{Command, CommandLine, Globals};
+
+use crate::ui::stream;
+
 /// Runs the command line and returns the exit status.
 pub fn run() -> ExitCode {
-    ExitCode::SUCCESS
+    let mut arguments = Vec::new();
+    for argument in std::env::args_os() {
+        match argument.into_string() {
+            Ok(argument) => arguments.push(argument),
+            Err(argument) => {
+                stream::err(format_args!(
+                    "argument is not valid UTF-8: {}",
+                    argument.to_string_lossy()
+                ));
+                return ExitCode::FAILURE;
+            }
+        }
+    }
+    let name = arguments
+        .first()
+        .and_then(|path| path.rsplit('/').next())
+        .unwrap_or("compose")
+        .to_owned();
+    let program = match name.starts_with("docker-") {
+        true => "docker compose".to_owned(),
+        false => name,
+    };
+    match dispatch(&program, arguments.get(1..).unwrap_or_default()) {
+        Ok(code) => code,
+        Err(error) => {
+            report(&error);
+            error.exit_code()
+        }
+    }
+}
+
+/// Says why a command failed.
+fn report(error: &CommandError) {
+    if let Some(text) = error.text().filter(|_| error.kind != Kind::BrokenPipe) {
+        stream::err(text);
+        for hint in &error.hints {
+            stream::err(format_args!("hint: {hint}"));
+        }
+    }
+}
+
+/// Reads the arguments and runs the command that they name.
+fn dispatch(program: &str, arguments: &[String]) -> Result<ExitCode, CommandError> {
+    let declaration = CommandLine::command();
+    let canonical = match flags::canonical(&declaration, program, arguments)? {
+        flags::Request::Help(path) => {
+            let width = stream::width().unwrap_or(80);
+            stream::out(help::text(&declaration, &path, program, width))?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        flags::Request::Run(arguments) => arguments,
+    };
+    let matches = declaration
+        .try_get_matches_from(std::iter::once(program.to_owned()).chain(canonical))
+        .map_err(|error| CommandError::message(error.render().to_string().trim_end().to_owned()))?;
+    let line = CommandLine::from_arg_matches(&matches)?;
+    let context = Context::new(line.globals, program.to_owned())?;
+    let command = match line.command {
+        Some(command) => command,
+        // Without a command only `--version` gets here; everything else asked for help.
+        None => Command::Version(version::Args::default()),
+    };
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    if command.needs_drivers() {
+        builder.enable_all();
+    }
+    let runtime = builder.build()?;
+    let result = runtime.block_on(command.run(&context));
+    context.progress.end();
+    // A thread that still waits for standard input must not keep the program.
+    runtime.shutdown_background();
+    result
 }

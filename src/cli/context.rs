@@ -1,0 +1,198 @@
+//! What every command starts from: the global flags, the environment, the working directory and what they lead to.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use super::flags::go_bool;
+use super::{CommandError, Globals, error};
+use crate::ui::progress::{Mode, Settings};
+use crate::ui::{Progress, stream};
+
+/// What every command starts from.
+pub struct Context {
+    pub globals: Globals,
+    /// What the user calls this program: `compose`, or `docker compose`.
+    pub program: String,
+    /// The process's variables, and the `COMPOSE_*` ones of the project's env files where the process has none.
+    pub environment: BTreeMap<String, String>,
+    pub working_directory: PathBuf,
+    pub progress: Progress,
+    /// Whether output that programs may read too can have colours.
+    pub ansi: Ansi,
+}
+
+/// When control sequences are printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ansi {
+    Never,
+    Always,
+    Auto,
+}
+
+impl Ansi {
+    /// Returns whether control sequences go to a stream that is or is not a terminal.
+    pub fn allows(self, is_terminal: bool) -> bool {
+        match self {
+            Self::Never => false,
+            Self::Always => true,
+            Self::Auto => is_terminal,
+        }
+    }
+}
+
+/// Which engine a command talks to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EngineSettings {
+    /// `embedded`, `docker`, `podman` or the address of a socket.
+    pub engine: String,
+    /// Where the embedded engine keeps its state, if not in the usual place.
+    pub state_directory: Option<PathBuf>,
+}
+
+impl Context {
+    /// Settles what flags and environment say together.
+    pub fn new(globals: Globals, program: String) -> Result<Self, CommandError> {
+        let environment: BTreeMap<String, String> = std::env::vars_os()
+            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+            .collect();
+        let working_directory = std::env::current_dir()
+            .map_err(|error| CommandError::message(format!("cannot find the working directory: {error}")))?;
+        let mut context = Self {
+            globals,
+            program,
+            environment,
+            working_directory,
+            progress: Progress::quiet(),
+            ansi: Ansi::Auto,
+        };
+        context.settle()?;
+        Ok(context)
+    }
+
+    fn settle(&mut self) -> Result<(), CommandError> {
+        if self.globals.no_ansi {
+            stream::err("option '--no-ansi' is DEPRECATED ! Please use '--ansi' instead.");
+            self.globals.ansi = "never".to_owned();
+        }
+        if let Some(directory) = self.globals.workdir.take() {
+            if self.globals.project_directory.is_some() {
+                return Err(CommandError::message(
+                    "cannot specify DEPRECATED '--workdir' and '--project-directory'. Please use only \
+                     '--project-directory' instead",
+                ));
+            }
+            stream::err("option '--workdir' is DEPRECATED at root level! Please use '--project-directory' instead.");
+            self.globals.project_directory = Some(directory);
+        }
+        if let Some(limit) = self.variable("COMPOSE_PARALLEL_LIMIT")
+            && self.globals.parallel == -1
+        {
+            self.globals.parallel = limit.parse().map_err(|_| {
+                CommandError::message(format!(
+                    "COMPOSE_PARALLEL_LIMIT must be an integer (found: {})",
+                    stream::quoted(limit)
+                ))
+            })?;
+        }
+        let ansi = match (self.globals.ansi.as_str(), self.variable("COMPOSE_ANSI")) {
+            ("auto" | "", Some(ansi)) => ansi.to_owned(),
+            (ansi, _) => ansi.to_owned(),
+        };
+        self.ansi = match ansi.as_str() {
+            "never" => Ansi::Never,
+            "always" => Ansi::Always,
+            _ if self.variable("NO_COLOR").is_some() => Ansi::Never,
+            _ => Ansi::Auto,
+        };
+        stream::set_colours(self.ansi.allows(stream::err_is_terminal()));
+        let to_stdout = self.flag_variable("COMPOSE_STATUS_STDOUT");
+        let is_terminal = if to_stdout {
+            stream::out_is_terminal()
+        } else {
+            stream::err_is_terminal()
+        };
+        let progress = self
+            .globals
+            .progress
+            .as_deref()
+            .or(self.variable("COMPOSE_PROGRESS"))
+            .unwrap_or("auto");
+        let mode = match progress {
+            "" | "auto" if self.ansi.allows(is_terminal) => Mode::Terminal,
+            "" | "auto" => Mode::Plain,
+            "tty" if self.ansi == Ansi::Never && ansi == "never" => {
+                return Err(CommandError::message(
+                    "can't use --progress tty while ANSI support is disabled",
+                ));
+            }
+            "tty" => Mode::Terminal,
+            "plain" if self.ansi == Ansi::Always => {
+                return Err(CommandError::message(
+                    "can't use --progress plain while ANSI support is forced",
+                ));
+            }
+            "plain" => Mode::Plain,
+            "json" => Mode::Json,
+            "quiet" | "none" => Mode::Quiet,
+            other => {
+                return Err(CommandError::message(format!(
+                    "unsupported --progress value {}",
+                    stream::quoted(other)
+                )));
+            }
+        };
+        self.progress = Progress::new(Settings {
+            mode,
+            dry_run: self.globals.dry_run,
+            colours: self.ansi.allows(is_terminal),
+            to_stdout,
+        });
+        Ok(())
+    }
+
+    /// Returns a variable of the environment that has a value.
+    pub fn variable(&self, name: &str) -> Option<&str> {
+        self.environment
+            .get(name)
+            .map(String::as_str)
+            .filter(|value| !value.is_empty())
+    }
+
+    /// Returns whether a variable says yes, as docker compose reads such: a truth value of Go, `y` or `yes`.
+    pub fn flag_variable(&self, name: &str) -> bool {
+        self.variable(name)
+            .is_some_and(|value| go_bool(value).unwrap_or(matches!(value.to_lowercase().as_str(), "y" | "yes")))
+    }
+
+    /// Returns which engine to talk to.
+    pub fn engine_settings(&self) -> EngineSettings {
+        EngineSettings {
+            engine: self
+                .globals
+                .engine
+                .as_deref()
+                .or(self.variable("COMPOSE_ENGINE"))
+                .unwrap_or("embedded")
+                .to_owned(),
+            state_directory: self
+                .globals
+                .state_dir
+                .as_deref()
+                .or(self.variable("COMPOSE_STATE_DIR"))
+                .map(|directory| self.absolute(directory)),
+        }
+    }
+
+    /// Returns the path as seen from the working directory.
+    pub fn absolute(&self, path: impl AsRef<Path>) -> PathBuf {
+        self.working_directory.join(path)
+    }
+
+    /// Returns the failure of a command that this version does not have.
+    pub fn not_available(&self, command: &str) -> CommandError {
+        CommandError::of_kind(
+            error::Kind::NotSupported,
+            format!("\"{} {command}\" is not available in this version", self.program),
+        )
+    }
+}

@@ -1,0 +1,151 @@
+//! The flags that stand before the command, and the table of commands.
+
+use super::*;
+
+/// The whole command line.
+#[derive(Debug, clap::Parser)]
+#[command(
+    name = "compose",
+    about = "Define and run multi-container applications",
+    override_usage = "[OPTIONS] COMMAND",
+    disable_help_flag = true,
+    disable_help_subcommand = true,
+    disable_version_flag = true
+)]
+pub struct CommandLine {
+    #[command(flatten)]
+    pub globals: Globals,
+    #[command(subcommand)]
+    pub command: Option<Command>,
+}
+
+/// The flags that stand before the command.
+#[derive(Debug, Default, Clone, clap::Args)]
+pub struct Globals {
+    /// Include all resources, even those not used by services
+    #[arg(long)]
+    pub all_resources: bool,
+    /// Control when to print ANSI control characters ("never"|"always"|"auto")
+    #[arg(long, value_name = "string", default_value = "auto")]
+    pub ansi: String,
+    /// Run compose in backward compatibility mode
+    #[arg(long)]
+    pub compatibility: bool,
+    /// Execute command in dry run mode
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Engine to use: embedded, docker, podman, or the address of its socket
+    #[arg(long, value_name = "string")]
+    pub engine: Option<String>,
+    /// Specify an alternate environment file
+    #[arg(long, value_name = "stringArray")]
+    pub env_file: Vec<String>,
+    /// Compose configuration files
+    #[arg(short, long, value_name = "stringArray")]
+    pub file: Vec<String>,
+    /// Use insecure registry to pull Compose OCI artifacts. Doesn't apply to images
+    #[arg(long, value_name = "stringArray", hide = true)]
+    pub insecure_registry: Vec<String>,
+    /// Do not print ANSI control characters (DEPRECATED)
+    #[arg(long, hide = true)]
+    pub no_ansi: bool,
+    /// Control max parallelism, -1 for unlimited
+    #[arg(long, value_name = "int", default_value_t = -1)]
+    pub parallel: i64,
+    /// Specify a profile to enable
+    #[arg(long, value_name = "stringArray")]
+    pub profile: Vec<String>,
+    /// Set type of progress output (auto, tty, plain, json, quiet)
+    #[arg(long, value_name = "string")]
+    pub progress: Option<String>,
+    /// Specify an alternate working directory (default: the path of the, first specified, Compose file)
+    #[arg(long, value_name = "string")]
+    pub project_directory: Option<String>,
+    /// Project name
+    #[arg(short, long, value_name = "string")]
+    pub project_name: Option<String>,
+    /// Directory of the embedded engine's state
+    #[arg(long, value_name = "string")]
+    pub state_dir: Option<String>,
+    /// Show more output
+    #[arg(long, hide = true)]
+    pub verbose: bool,
+    /// Show the Compose version information
+    #[arg(short, long, hide = true)]
+    pub version: bool,
+    /// DEPRECATED! USE --project-directory INSTEAD.
+    #[arg(long, value_name = "string", hide = true)]
+    pub workdir: Option<String>,
+}
+
+/// Declares the commands: their variants and who runs each.
+macro_rules! commands {
+    ($($(#[$attribute:meta])* $variant:ident => $module:ident,)*) => {
+        /// A command with its arguments.
+        #[derive(Debug, clap::Subcommand)]
+        pub enum Command {
+            $($(#[$attribute])* $variant($module::Args),)*
+        }
+
+        impl Command {
+            /// Runs the command.
+            pub async fn run(self, context: &Context) -> Result<ExitCode, CommandError> {
+                match self {
+                    $(Self::$variant(args) => $module::run(args, context).await,)*
+                }
+            }
+        }
+    };
+}
+
+commands! {
+    #[command(hide = true)]
+    Alpha => alpha,
+    Attach => attach,
+    Bridge => bridge,
+    Build => build,
+    Commit => commit,
+    #[command(alias = "convert")]
+    Config => config,
+    Cp => cp,
+    Create => create,
+    Down => down,
+    Events => events,
+    Exec => exec,
+    Export => export,
+    #[command(hide = true, override_usage = "generate [OPTIONS] [CONTAINERS...]")]
+    Generate => generate,
+    Images => images,
+    Kill => kill,
+    Logs => logs,
+    Ls => ls,
+    Pause => pause,
+    Port => port,
+    Ps => ps,
+    Publish => publish,
+    Pull => pull,
+    Push => push,
+    Restart => restart,
+    Rm => rm,
+    Run => run,
+    Scale => scale,
+    Start => start,
+    Stats => stats,
+    Stop => stop,
+    Top => top,
+    Unpause => unpause,
+    Up => up,
+    Version => version,
+    #[command(hide = true, override_usage = "viz [OPTIONS]")]
+    Viz => viz,
+    Volumes => volumes,
+    Wait => wait,
+    Watch => watch,
+}
+
+impl Command {
+    /// Returns whether the command talks to an engine or waits for anything: it then needs the runtime's drivers.
+    pub fn needs_drivers(&self) -> bool {
+        !matches!(self, Self::Version(_) | Self::Bridge(_))
+    }
+}

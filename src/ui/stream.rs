@@ -1,0 +1,82 @@
+//! The two streams. Results go to standard output, everything said about them to standard error.
+
+use std::fmt::Display;
+use std::io::{self, IsTerminal, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+/// Writes a result to standard output.
+pub fn out(text: impl AsRef<[u8]>) -> io::Result<()> {
+    let mut stdout = io::stdout().lock();
+    stdout.write_all(text.as_ref())?;
+    stdout.flush()
+}
+
+/// Writes a line to standard error. Where nobody listens, nothing is lost.
+pub fn err(line: impl Display) {
+    let _ = writeln!(io::stderr().lock(), "{line}");
+}
+
+/// Returns whether a person sees standard output.
+pub fn out_is_terminal() -> bool {
+    io::stdout().is_terminal()
+}
+
+/// Returns whether a person sees standard error.
+pub fn err_is_terminal() -> bool {
+    io::stderr().is_terminal()
+}
+
+/// Returns the width of the terminal behind standard output or standard error.
+pub fn width() -> Option<usize> {
+    let size = rustix::termios::tcgetwinsize(io::stdout())
+        .or_else(|_| rustix::termios::tcgetwinsize(io::stderr()))
+        .ok()?;
+    (size.ws_col > 0).then_some(usize::from(size.ws_col))
+}
+
+/// Whether warnings may be coloured; `--ansi` and `NO_COLOR` decide.
+static COLOURS: AtomicBool = AtomicBool::new(true);
+
+/// Settles whether warnings may be coloured.
+pub fn set_colours(on: bool) {
+    COLOURS.store(on, Ordering::Relaxed);
+}
+
+/// Writes a warning to standard error in the form that docker's tools use: a line for programs, a short one on a
+/// terminal.
+pub fn warn(message: impl Display) {
+    static START: std::sync::LazyLock<Instant> = std::sync::LazyLock::new(Instant::now);
+    let message = message.to_string();
+    if err_is_terminal() {
+        let (colour, reset) = if COLOURS.load(Ordering::Relaxed) {
+            ("\u{1b}[33m", "\u{1b}[0m")
+        } else {
+            ("", "")
+        };
+        err(format_args!(
+            "{colour}WARN{reset}[{:04}] {message} ",
+            START.elapsed().as_secs()
+        ));
+    } else {
+        let now = jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ");
+        err(format_args!("time=\"{now}\" level=warning msg={}", quoted(&message)));
+    }
+}
+
+/// Quotes a text as Go's `%q` does.
+pub fn quoted(text: &str) -> String {
+    let mut quoted = String::from("\"");
+    for letter in text.chars() {
+        match letter {
+            '"' | '\\' => quoted.extend(['\\', letter]),
+            '\n' => quoted.push_str("\\n"),
+            '\r' => quoted.push_str("\\r"),
+            '\t' => quoted.push_str("\\t"),
+            letter if letter.is_control() => quoted.push_str(&format!("\\x{:02x}", u32::from(letter))),
+            letter => quoted.push(letter),
+        }
+    }
+    quoted.push('"');
+    quoted
+}
