@@ -1,2 +1,4 @@
 //! Safe wrappers on system calls: the only module with `unsafe` code.
 pub mod memory;
+pub mod netlink;
+pub mod netns;
