@@ -13,10 +13,13 @@ mod deploy;
 mod develop;
 mod emit;
 pub mod hash;
+mod mount;
+mod port;
 mod project;
 mod resource;
 mod scalar;
 mod service;
+mod units;
 mod value;
 
 pub use build::{Build, SshKey, SshKeys};
@@ -26,6 +29,8 @@ pub use deploy::{
 };
 pub use develop::{Develop, Hook, Watch};
 pub use emit::{Dialect, Emit, Key, Omit};
+pub use mount::{MountError, is_path, parse_mount};
+pub use port::{PortError, parse_ports};
 pub use project::{Dependencies, Project, ProjectError};
 pub use resource::{Config, Ipam, IpamPool, Model, Network, Secret, Volume};
 pub use scalar::{Bytes, Command, Duration, Environment, FileMode, Hosts, Labels, Mapping};
@@ -34,6 +39,7 @@ pub use service::{
     HealthCheck, ImageOptions, Logging, Mount, Port, Provider, Required, Service, ServiceModel, ServiceNetwork,
     TmpfsOptions, Ulimit, VolumeOptions,
 };
+pub use units::UnitError;
 pub use value::Value;
 
 /// The `x-` keys of an object, kept as they were written.

@@ -384,7 +384,7 @@ fn go_syntax(value: &Value) -> String {
 }
 
 /// Returns a text as Go's `%q` prints it.
-pub(super) fn go_quote(text: &str) -> String {
+pub(crate) fn go_quote(text: &str) -> String {
     let mut quoted = String::from("\"");
     for character in text.chars() {
         match character {

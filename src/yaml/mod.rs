@@ -12,6 +12,7 @@ mod scalar;
 mod source;
 mod syntax;
 
+pub(crate) use compose::go_quote;
 pub use compose::{MAX_DEPTH, MAX_NODES, MAX_SOURCE_BYTES, parse};
 pub use diagnostic::{Diagnostic, Diagnostics, Severity};
 pub use node::{Entry, Mapping, Node, Tag, Value};

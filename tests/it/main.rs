@@ -4,5 +4,6 @@
 mod coder;
 mod crash;
 mod example;
+mod grammars;
 mod licences;
 mod support;
