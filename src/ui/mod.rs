@@ -1,7 +1,10 @@
 //! Everything that is printed: progress, tables, log prefixes, prompts, error reports.
 
 pub mod human;
+pub mod list;
 pub mod progress;
 pub mod stream;
+pub mod table;
+pub mod template;
 
 pub use progress::{Progress, Status};
