@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 
 use super::flags::go_bool;
 use super::{CommandError, Globals, error};
+use crate::client::{self, Engine, EngineChoice};
+use crate::model::Project;
 use crate::ui::progress::{Mode, Settings};
 use crate::ui::{Progress, stream};
 
@@ -40,13 +42,24 @@ impl Ansi {
     }
 }
 
-/// Which engine a command talks to.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct EngineSettings {
-    /// `embedded`, `docker`, `podman` or the address of a socket.
-    pub engine: String,
-    /// Where the embedded engine keeps its state, if not in the usual place.
-    pub state_directory: Option<PathBuf>,
+/// A project as far as a command needs it.
+pub struct Scope {
+    pub name: String,
+    /// What its files say, if they were read.
+    pub project: Option<Project>,
+}
+
+impl Scope {
+    /// Refuses names that are no services of the project, as far as its files were read.
+    pub fn check_services(&self, names: &[String]) -> Result<(), CommandError> {
+        let Some(project) = &self.project else {
+            return Ok(());
+        };
+        match names.iter().find(|name| !project.services.contains_key(name.as_str())) {
+            Some(name) => Err(CommandError::message(format!("no such service: {name}"))),
+            None => Ok(()),
+        }
+    }
 }
 
 impl Context {
@@ -164,23 +177,44 @@ impl Context {
             .is_some_and(|value| go_bool(value).unwrap_or(matches!(value.to_lowercase().as_str(), "y" | "yes")))
     }
 
-    /// Returns which engine to talk to.
-    pub fn engine_settings(&self) -> EngineSettings {
-        EngineSettings {
-            engine: self
-                .globals
-                .engine
-                .as_deref()
-                .or(self.variable("COMPOSE_ENGINE"))
-                .unwrap_or("embedded")
-                .to_owned(),
-            state_directory: self
-                .globals
-                .state_dir
-                .as_deref()
-                .or(self.variable("COMPOSE_STATE_DIR"))
-                .map(|directory| self.absolute(directory)),
+    /// Connects to the engine that flags and environment choose; the embedded one is started where it does not run.
+    pub async fn engine(&self) -> Result<Engine, CommandError> {
+        let choice: EngineChoice = self
+            .globals
+            .engine
+            .as_deref()
+            .or(self.variable("COMPOSE_ENGINE"))
+            .unwrap_or("embedded")
+            .parse()?;
+        let state_directory = self
+            .globals
+            .state_dir
+            .as_deref()
+            .or(self.variable("COMPOSE_STATE_DIR"))
+            .map(|directory| self.absolute(directory));
+        Ok(client::connect(&choice, state_directory.as_deref()).await?)
+    }
+
+    /// Returns the project that a command works on when containers are all it needs: with `-p` and no `-f` by name
+    /// alone, without reading a file.
+    pub fn scope(&self) -> Result<Scope, CommandError> {
+        let name = self
+            .globals
+            .project_name
+            .as_deref()
+            .or(self.variable("COMPOSE_PROJECT_NAME"));
+        match name {
+            Some(name) => Ok(Scope {
+                name: name.to_owned(),
+                project: None,
+            }),
+            None => Err(CommandError::message("no configuration file provided: not found")),
         }
+    }
+
+    /// Returns the name of the project that a command works on.
+    pub fn project_name(&self) -> Result<String, CommandError> {
+        Ok(self.scope()?.name)
     }
 
     /// Returns the path as seen from the working directory.

@@ -8,6 +8,7 @@ mod bridge;
 mod build;
 mod commit;
 mod config;
+mod containers;
 mod context;
 mod cp;
 mod create;
@@ -27,6 +28,7 @@ mod ls;
 mod pause;
 mod port;
 mod ps;
+mod ps_row;
 mod publish;
 mod pull;
 mod push;
@@ -50,7 +52,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, FromArgMatches};
 
-pub use context::{Ansi, Context, EngineSettings};
+pub use context::{Ansi, Context, Scope};
 pub use error::{CommandError, Kind};
 pub use globals::{Command, CommandLine, Globals};
 

@@ -2,7 +2,13 @@
 
 use std::process::ExitCode;
 
-use super::{CommandError, Context};
+use serde_json::{Value, json};
+
+use super::containers::{self, OneOff, id, label};
+use super::{CommandError, Context, ps_row};
+use crate::client::labels;
+use crate::ui::list::{self, Layout};
+use crate::ui::stream;
 
 /// List containers
 #[derive(Debug, clap::Args)]
@@ -39,8 +45,76 @@ pub struct Args {
     pub services: Vec<String>,
 }
 
-/// Runs the command.
-pub async fn run(args: Args, context: &Context) -> Result<ExitCode, CommandError> {
-    let _ = args;
-    Err(context.not_available("ps"))
+const LAYOUT: Layout<'_> = Layout {
+    headings: &[
+        ("Command", "COMMAND"),
+        ("CreatedAt", "CREATED AT"),
+        ("ID", "CONTAINER ID"),
+        ("LocalVolumes", "LOCAL VOLUMES"),
+        ("RunningFor", "CREATED"),
+        ("Name", "NAME"),
+    ],
+    table: "{{.Name}}\t{{.Image}}\t{{.Command}}\t{{.Service}}\t{{.RunningFor}}\t{{.Status}}\t{{.Ports}}",
+};
+
+/// Lists the project's containers.
+pub async fn run(mut args: Args, context: &Context) -> Result<ExitCode, CommandError> {
+    if let Some(filter) = args.filter.as_deref().filter(|filter| !filter.is_empty()) {
+        match filter.split_once('=') {
+            None => {
+                return Err(CommandError::message("arguments to --filter should be in form KEY=VAL"));
+            }
+            Some(("status", status)) => args.status.push(status.to_owned()),
+            Some((name, _)) => return Err(CommandError::message(format!("unknown filter {name}"))),
+        }
+    }
+    let scope = context.scope()?;
+    scope.check_services(&args.services)?;
+    let mut services = args.services;
+    if let Some(project) = scope.project.as_ref().filter(|_| services.is_empty() && !args.orphans) {
+        services = project.services.keys().cloned().collect();
+    }
+    let all = args.all || !args.status.is_empty();
+    let one_off = if all { OneOff::Include } else { OneOff::Exclude };
+    let engine = context.engine().await?;
+    let mut containers = containers::list(&engine, &scope.name, &services, one_off, all).await?;
+    if !args.status.is_empty() {
+        containers.retain(|container| args.status.contains(&ps_row::state(container)));
+    }
+    if args.quiet {
+        let ids: String = containers
+            .iter()
+            .map(|container| format!("{}\n", id(container)))
+            .collect();
+        stream::out(ids)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    if args.list_services {
+        let mut names: Vec<&str> = Vec::new();
+        for container in &containers {
+            let name = label(container, labels::SERVICE);
+            if !names.contains(&name) {
+                names.push(name);
+            }
+        }
+        stream::out(format!("{}\n", names.join("\n")))?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let rows: Vec<Value> = containers
+        .iter()
+        .map(|container| ps_row::fields(container, !args.no_trunc))
+        .collect();
+    let methods = |row: &Value, name: &str, arguments: &[Value]| match (name, arguments) {
+        ("Label", [Value::String(label)]) => {
+            let id = row.get("ID")?.as_str()?;
+            let container = containers
+                .iter()
+                .find(|container| containers::id(container).starts_with(id))?;
+            Some(json!(containers::label(container, label)))
+        }
+        _ => None,
+    };
+    let format = args.format.unwrap_or_default();
+    stream::out(list::render(&LAYOUT, &format, &rows, &methods)?)?;
+    Ok(ExitCode::SUCCESS)
 }
