@@ -6,4 +6,5 @@ mod crash;
 mod example;
 mod grammars;
 mod licences;
+mod refusals;
 mod support;
