@@ -18,6 +18,8 @@ want docker docker.io
 want curl curl
 want git git
 want ip iproute2
+want qemu-system-x86_64 qemu-system-x86
+want cpio cpio
 [ -x /bin/busybox ] && ! ldd /bin/busybox >/dev/null 2>&1 || missing+=(busybox-static)
 if [ ${#missing[@]} -gt 0 ]; then
   as_root apt-get update -qq
