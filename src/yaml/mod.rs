@@ -11,6 +11,7 @@ mod node;
 mod scalar;
 mod source;
 mod syntax;
+pub mod writer;
 
 pub(crate) use compose::go_quote;
 pub use compose::{MAX_DEPTH, MAX_NODES, MAX_SOURCE_BYTES, parse};

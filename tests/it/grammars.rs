@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use compose::file::template::{TemplateError, substitute};
 use compose::file::{dotenv, template::Lookup};
 use compose::model::{Bytes, Duration, parse_mount, parse_ports};
-use compose::yaml::Sources;
+use compose::yaml::{Sources, parse, writer};
 use serde_json::{Value, json};
 
 struct Unit {
@@ -179,4 +179,49 @@ fn volumes_agree_with_the_oracle() {
         }
         Ok(shown)
     });
+}
+
+/// Returns every YAML document that the oracle printed: from the tables and from the recorded projects.
+fn printed_documents() -> Vec<(String, String)> {
+    let Some(directory) = std::env::var_os("COMPOSE_CONFORMANCE_DIR").map(PathBuf::from) else {
+        eprintln!("SKIPPED: COMPOSE_CONFORMANCE_DIR is not set");
+        return Vec::new();
+    };
+    let mut documents = Vec::new();
+    for kind in std::fs::read_dir(directory.join("dirs")).expect("projects are recorded") {
+        for project in std::fs::read_dir(kind.expect("a readable directory").path()).expect("a directory") {
+            let path = project.expect("a readable directory").path().join("expected.yaml");
+            if let Ok(text) = std::fs::read_to_string(&path) {
+                documents.push((path.display().to_string(), text));
+            }
+        }
+    }
+    let table = std::fs::read_to_string(directory.join("tables/config-yaml.json")).expect("the group is recorded");
+    let table: Value = serde_json::from_str(&table).expect("recordings are JSON");
+    for case in table["cases"].as_array().expect("a table has cases") {
+        if let Some(text) = case["expect"]["stdout"].as_str() {
+            documents.push((case["name"].to_string(), text.to_owned()));
+        }
+    }
+    documents
+}
+
+#[test]
+fn yaml_is_written_as_the_oracle_writes_it() {
+    let mut differences = Vec::new();
+    for (name, text) in printed_documents() {
+        // Recorded paths stand in braces, which no printed path does.
+        let text = text.replace("{{ROOT}}", "/root/project").replace("{{PARENT}}", "/root");
+        let mut sources = Sources::new();
+        let id = sources.add("expected.yaml", text.as_str());
+        let written = match parse(&mut sources, id) {
+            Ok(documents) => documents.first().map(writer::write).unwrap_or_default(),
+            Err(error) => error.to_string(),
+        };
+        if written != text {
+            let line = written.lines().zip(text.lines()).find(|(ours, theirs)| ours != theirs);
+            differences.push(format!("{name}: {line:?}"));
+        }
+    }
+    assert!(differences.is_empty(), "{}", differences.join("\n"));
 }

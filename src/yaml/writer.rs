@@ -1,0 +1,465 @@
+//! Writes YAML exactly as go-yaml v3 does with an indentation of two, so that `config` prints what docker compose
+//! prints, byte for byte: which texts are quoted and how, when a block is used, where lists stand.
+
+use super::scalar::resolve_plain;
+use super::{Node, Value, format_float};
+
+/// Something that can be written as YAML.
+pub trait Tree: Sized {
+    /// Returns what the value is, without its children's children.
+    fn view(&self) -> View<'_, Self>;
+}
+
+/// One level of a [`Tree`].
+pub enum View<'a, T> {
+    Null,
+    Bool(bool),
+    /// A whole number, or another text that is to stand as it is.
+    Plain(String),
+    Float(f64),
+    Text(&'a str),
+    List(Vec<&'a T>),
+    /// Entries in the order in which they are written.
+    Map(Vec<(&'a str, &'a T)>),
+}
+
+impl Tree for Node {
+    fn view(&self) -> View<'_, Self> {
+        match &self.value {
+            Value::Null => View::Null,
+            Value::Bool(value) => View::Bool(*value),
+            Value::Int(number) => View::Plain(number.to_string()),
+            Value::Float(number) => View::Float(*number),
+            Value::String(text) => View::Text(text),
+            Value::Timestamp(text) => View::Plain(text.clone()),
+            Value::Sequence(items) => View::List(items.iter().collect()),
+            Value::Mapping(mapping) => View::Map(mapping.iter().map(|(key, entry)| (key, &entry.node)).collect()),
+        }
+    }
+}
+
+/// Returns a document, ended by a line break.
+pub fn write<T: Tree>(root: &T) -> String {
+    let mut writer = Writer { out: String::new() };
+    match root.view() {
+        View::List(items) if !items.is_empty() => writer.list(&items, 0, false),
+        View::Map(entries) if !entries.is_empty() => writer.map(&entries, 0, false),
+        view => {
+            let scalar = writer.scalar(&view, 0);
+            writer.out.push_str(&scalar);
+            writer.end_line();
+        }
+    }
+    writer.out
+}
+
+/// How wide a level of nesting is.
+const INDENT: usize = 2;
+
+/// The longest key that may stand before its colon on one line.
+const SIMPLE_KEY_BYTES: usize = 128;
+
+struct Writer {
+    out: String,
+}
+
+impl Writer {
+    fn pad(&mut self, width: usize) {
+        self.out.extend(std::iter::repeat_n(' ', width));
+    }
+
+    /// Ends the line, unless a block of text has ended it already.
+    fn end_line(&mut self) {
+        if !self.out.ends_with('\n') {
+            self.out.push('\n');
+        }
+    }
+
+    /// Writes entries at `indent`; the first one's padding is there already if `inline`.
+    fn map<T: Tree>(&mut self, entries: &[(&str, &T)], indent: usize, inline: bool) {
+        for (index, (key, value)) in entries.iter().enumerate() {
+            if index > 0 || !inline {
+                self.pad(indent);
+            }
+            if key.len() <= SIMPLE_KEY_BYTES && !key.contains(is_break) {
+                let key = text(key, true, indent);
+                self.out.push_str(&key);
+                self.out.push(':');
+                self.value(*value, indent, false);
+            } else {
+                let key = text(key, false, indent);
+                self.out.push_str("? ");
+                self.out.push_str(&key);
+                self.end_line();
+                self.pad(indent);
+                self.out.push(':');
+                self.value(*value, indent, true);
+            }
+        }
+    }
+
+    fn list<T: Tree>(&mut self, items: &[&T], indent: usize, inline: bool) {
+        for (index, item) in items.iter().enumerate() {
+            if index > 0 || !inline {
+                self.pad(indent);
+            }
+            self.out.push('-');
+            self.value(*item, indent, true);
+        }
+    }
+
+    /// Writes what follows `key:` or `-`; a collection begins on the same line if `compact`.
+    fn value<T: Tree>(&mut self, value: &T, indent: usize, compact: bool) {
+        let view = value.view();
+        let nested = match &view {
+            View::List(items) => !items.is_empty(),
+            View::Map(entries) => !entries.is_empty(),
+            _ => false,
+        };
+        self.out.push(if nested && !compact { '\n' } else { ' ' });
+        match &view {
+            View::List(items) if nested => self.list(items, indent + INDENT, compact),
+            View::Map(entries) if nested => self.map(entries, indent + INDENT, compact),
+            view => {
+                let scalar = self.scalar(view, indent);
+                self.out.push_str(&scalar);
+                self.end_line();
+            }
+        }
+    }
+
+    fn scalar<T>(&self, view: &View<'_, T>, indent: usize) -> String {
+        match view {
+            View::Null => "null".to_owned(),
+            View::Bool(value) => value.to_string(),
+            View::Plain(text) => text.clone(),
+            View::Float(number) => match format_float(*number).as_str() {
+                "+Inf" => ".inf".to_owned(),
+                "-Inf" => "-.inf".to_owned(),
+                "NaN" => ".nan".to_owned(),
+                digits => digits.to_owned(),
+            },
+            View::Text(value) => text(value, false, indent),
+            View::List(_) => "[]".to_owned(),
+            View::Map(_) => "{}".to_owned(),
+        }
+    }
+}
+
+fn is_break(character: char) -> bool {
+    matches!(character, '\r' | '\n' | '\u{85}' | '\u{2028}' | '\u{2029}')
+}
+
+/// What go-yaml takes for printable; nothing outside the basic plane is.
+fn is_printable(character: char) -> bool {
+    matches!(character, '\n' | ' '..='~' | '\u{A0}'..='\u{D7FF}' | '\u{E000}'..='\u{FFFD}') && character != '\u{FEFF}'
+}
+
+/// Returns a text in the style that go-yaml gives it; a block is indented by one level more than `indent`.
+fn text(text: &str, is_key: bool, indent: usize) -> String {
+    let allowed = Allowed::of(text);
+    if text.contains('\n') {
+        return match allowed.block && !is_key {
+            true => block(text, indent + INDENT),
+            false => double_quoted(text),
+        };
+    }
+    let reads_as_text = matches!(resolve_plain(text), Value::String(_));
+    if !reads_as_text || is_base_60(text) || is_old_boolean(text) {
+        double_quoted(text)
+    } else if allowed.plain {
+        text.to_owned()
+    } else if allowed.single_quoted {
+        format!("'{}'", text.replace('\'', "''"))
+    } else {
+        double_quoted(text)
+    }
+}
+
+/// The styles in which a text survives.
+struct Allowed {
+    plain: bool,
+    single_quoted: bool,
+    block: bool,
+}
+
+impl Allowed {
+    // libyaml emitter: yaml_emitter_analyze_scalar, outside flow collections.
+    fn of(text: &str) -> Self {
+        let (mut indicators, mut breaks, mut special, mut tabs) = (false, false, false, false);
+        let (mut space_break, mut break_space) = (false, false);
+        let mut previous: Option<char> = None;
+        let mut characters = text.chars().peekable();
+        indicators |= text.starts_with("---") || text.starts_with("...");
+        while let Some(character) = characters.next() {
+            let blank_follows = matches!(characters.peek(), None | Some(' ' | '\t'));
+            indicators |= match (character, previous) {
+                ('?' | ':' | '-', None) => blank_follows,
+                (
+                    '#' | ',' | '[' | ']' | '{' | '}' | '&' | '*' | '!' | '|' | '>' | '\'' | '"' | '%' | '@' | '`',
+                    None,
+                ) => true,
+                (':', Some(_)) => blank_follows,
+                ('#', Some(previous)) => matches!(previous, ' ' | '\t') || is_break(previous),
+                _ => false,
+            };
+            tabs |= character == '\t';
+            special |= character != '\t' && !is_printable(character);
+            breaks |= is_break(character);
+            space_break |= previous == Some(' ') && is_break(character);
+            break_space |= character == ' ' && previous.is_some_and(is_break);
+            // A separator line break that something follows would not be read back from quotes or a block.
+            special |= matches!(previous, Some('\u{2028}' | '\u{2029}'));
+            previous = Some(character);
+        }
+        let edge = |edge: Option<char>| edge.is_some_and(|edge| edge == ' ' || is_break(edge));
+        let edges = edge(text.chars().next()) || edge(text.chars().next_back());
+        Self {
+            plain: !(indicators || edges || breaks || tabs || special || space_break || break_space),
+            single_quoted: !(tabs || special || space_break || break_space),
+            block: !(text.ends_with(' ') || special || space_break),
+        }
+    }
+}
+
+/// Says whether YAML 1.1 would read a number to the base of 60, like `22:22`.
+fn is_base_60(text: &str) -> bool {
+    let unsigned = text.strip_prefix(['+', '-']).unwrap_or(text);
+    let (whole, fraction) = unsigned.split_once('.').unwrap_or((unsigned, ""));
+    let mut groups = whole.split(':');
+    let first = groups.next().unwrap_or("");
+    let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'_');
+    let mut sexagesimal = 0;
+    let fits = groups.all(|group| {
+        sexagesimal += 1;
+        match group.as_bytes() {
+            [digit] => digit.is_ascii_digit(),
+            [b'0'..=b'5', digit] => digit.is_ascii_digit(),
+            _ => false,
+        }
+    });
+    let first_fits = first.starts_with(|digit: char| digit.is_ascii_digit()) && digits(first);
+    first_fits && fits && sexagesimal > 0 && digits(fraction)
+}
+
+/// Says whether YAML 1.1 would read a boolean.
+fn is_old_boolean(text: &str) -> bool {
+    matches!(
+        text,
+        "y" | "Y" | "yes" | "Yes" | "YES" | "on" | "On" | "ON" | "n" | "N" | "no" | "No" | "NO" | "off" | "Off" | "OFF"
+    )
+}
+
+fn double_quoted(text: &str) -> String {
+    let mut quoted = String::from("\"");
+    for character in text.chars() {
+        let short = match character {
+            '\0' => "\\0",
+            '\u{7}' => "\\a",
+            '\u{8}' => "\\b",
+            '\t' => "\\t",
+            '\n' => "\\n",
+            '\u{b}' => "\\v",
+            '\u{c}' => "\\f",
+            '\r' => "\\r",
+            '\u{1b}' => "\\e",
+            '"' => "\\\"",
+            '\\' => "\\\\",
+            '\u{85}' => "\\N",
+            '\u{2028}' => "\\L",
+            '\u{2029}' => "\\P",
+            _ if is_printable(character) => {
+                quoted.push(character);
+                continue;
+            }
+            _ => "",
+        };
+        let code = u32::from(character);
+        match code {
+            _ if !short.is_empty() => quoted.push_str(short),
+            0..=0xFF => quoted.push_str(&format!("\\x{code:02X}")),
+            0x100..=0xFFFF => quoted.push_str(&format!("\\u{code:04X}")),
+            _ => quoted.push_str(&format!("\\U{code:08X}")),
+        }
+    }
+    quoted.push('"');
+    quoted
+}
+
+/// Returns a text as a literal block, with an indicator for its own indentation and for its last line breaks.
+fn block(text: &str, indent: usize) -> String {
+    let mut block = String::from("|");
+    if text.starts_with([' ', '\n']) {
+        block.push_str(&INDENT.to_string());
+    }
+    match text.strip_suffix('\n') {
+        None => block.push('-'),
+        Some(rest) if rest.is_empty() || rest.ends_with('\n') => block.push('+'),
+        Some(_) => {}
+    }
+    block.push('\n');
+    for line in text.split_inclusive('\n') {
+        if line != "\n" {
+            block.extend(std::iter::repeat_n(' ', indent));
+        }
+        block.push_str(line);
+    }
+    block
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::yaml::{Mapping, SourceId, Sources, Span, parse};
+    use proptest::prelude::*;
+
+    fn read(text: &str) -> Node {
+        let mut sources = Sources::new();
+        let id = sources.add("c.yaml", text);
+        parse(&mut sources, id).unwrap().remove(0)
+    }
+
+    #[test]
+    fn texts_are_quoted_as_go_yaml_quotes_them() {
+        for (value, expected) in [
+            ("a b", "a b"),
+            ("a: b", "'a: b'"),
+            ("a:b", "a:b"),
+            ("#x", "'#x'"),
+            ("x #y", "'x #y'"),
+            ("x#y", "x#y"),
+            ("yes", "\"yes\""),
+            ("n", "\"n\""),
+            ("1", "\"1\""),
+            ("0777", "\"0777\""),
+            ("12:30", "\"12:30\""),
+            ("~", "\"~\""),
+            ("", "\"\""),
+            ("2001-01-01", "\"2001-01-01\""),
+            ("'q'", "'''q'''"),
+            ("-", "'-'"),
+            ("-x", "-x"),
+            ("--a", "--a"),
+            ("---", "'---'"),
+            ("=", "="),
+            ("<<", "<<"),
+            ("?x", "?x"),
+            ("a\tb", "\"a\\tb\""),
+            (" a", "' a'"),
+            ("\\", "\\"),
+            ("\u{1}", "\"\\x01\""),
+            ("a]", "a]"),
+            ("é", "é"),
+        ] {
+            assert_eq!(text(value, false, 0), expected, "{value:?}");
+        }
+    }
+
+    #[test]
+    fn collections_and_blocks_stand_where_go_yaml_puts_them() {
+        let document = "\
+a:
+  - b: 1
+    c:
+      - x
+      - - w
+        - z
+  - |-
+    l1
+
+    l2
+  - - []
+    - {}
+d: |
+  text
+e: |2+
+   lead
+
+f: null
+g:
+  h: 1.5
+";
+        assert_eq!(write(&read(document)), document);
+        assert_eq!(write(&read("{}")), "{}\n");
+        assert_eq!(write(&read("[a, {b: c}]")), "- a\n- b: c\n");
+        let long = "k".repeat(129);
+        assert_eq!(
+            write(&read(&format!("\"{long}\": {{a: 1, b: 2}}"))),
+            format!("? {long}\n: a: 1\n  b: 2\n")
+        );
+    }
+
+    fn node(value: Value, source: SourceId) -> Node {
+        Node::new(value, Span::new(source, 0, 0))
+    }
+
+    fn any_value() -> impl Strategy<Value = Value> {
+        let source = Sources::new().add("", "");
+        let text = prop_oneof![
+            "\\PC{0,12}",
+            "[ \\n\\t:#'\"a\\-?,|>y1.&*!%@`\\[\\]{}\u{85}\u{2028}é😀\r\u{feff}]{0,12}",
+        ];
+        let scalar = prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::Bool),
+            any::<i64>().prop_map(|number| Value::Int(number.into())),
+            any::<f64>()
+                .prop_filter("NaN is unequal to itself", |number| number.is_finite())
+                .prop_map(Value::Float),
+            text.clone().prop_map(Value::String),
+        ];
+        scalar.prop_recursive(4, 32, 4, move |inner| {
+            let list = prop::collection::vec(inner.clone(), 0..4);
+            let map = prop::collection::vec((text.clone(), inner), 0..4);
+            prop_oneof![
+                list.prop_map(move |items| {
+                    Value::Sequence(items.into_iter().map(|item| node(item, source)).collect())
+                }),
+                map.prop_map(move |entries| {
+                    let mut mapping = Mapping::new();
+                    for (key, value) in entries {
+                        mapping.insert(key, Span::new(source, 0, 0), node(value, source));
+                    }
+                    Value::Mapping(mapping)
+                }),
+            ]
+        })
+    }
+
+    /// Whole numbers among floats are written without a fraction, as Go writes them, and read back as integers.
+    fn same(left: &Value, right: &Value) -> bool {
+        match (left, right) {
+            (Value::Float(left), Value::Int(right)) => *left == *right as f64,
+            (Value::Sequence(left), Value::Sequence(right)) => {
+                left.len() == right.len()
+                    && left
+                        .iter()
+                        .zip(right)
+                        .all(|(left, right)| same(&left.value, &right.value))
+            }
+            (Value::Mapping(left), Value::Mapping(right)) => {
+                left.len() == right.len()
+                    && left
+                        .iter()
+                        .zip(right.iter())
+                        .all(|((key, left), (other, right))| key == other && same(&left.node.value, &right.node.value))
+            }
+            _ => left == right,
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_written_reads_back(value in any_value()) {
+            let source = Sources::new().add("", "");
+            let written = write(&node(value.clone(), source));
+            let mut sources = Sources::new();
+            let id = sources.add("c.yaml", written.as_str());
+            let read = parse(&mut sources, id);
+            let Ok(read) = read else {
+                return Err(TestCaseError::fail(format!("{written:?} {read:?}")));
+            };
+            prop_assert!(same(&value, &read[0].value), "{:?}\n{}\n{:?}", value, written, read[0].value);
+        }
+    }
+}
