@@ -4,6 +4,8 @@ use std::cmp::Ordering;
 
 use serde::ser::{Serialize, SerializeMap, SerializeSeq, Serializer};
 
+use crate::yaml::writer::{self, Tree, View};
+
 /// A value as Go's encoders see it. Mappings keep the order in which they are to be printed.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub enum Value {
@@ -49,6 +51,11 @@ impl Value {
         let mut out = String::new();
         self.write_json(&mut out, Some("  "), 0);
         out
+    }
+
+    /// Prints the value as go-yaml does with an indentation of two.
+    pub fn to_yaml(&self) -> String {
+        writer::write(self)
     }
 
     fn write_json(&self, out: &mut String, indent: Option<&str>, depth: usize) {
@@ -177,6 +184,23 @@ impl Serialize for Value {
                 }
                 map.end()
             }
+        }
+    }
+}
+
+impl Tree for Value {
+    fn view(&self) -> View<'_, Self> {
+        match self {
+            Value::Null => View::Null,
+            Value::Bool(value) => View::Bool(*value),
+            Value::Int(number) => View::Plain(number.to_string()),
+            Value::Uint(number) => View::Plain(number.to_string()),
+            // The shortest digits of the narrow number, not those of its widened value.
+            Value::Float32(number) => View::Float(number.to_string().parse().unwrap_or_else(|_| f64::from(*number))),
+            Value::Float(number) => View::Float(*number),
+            Value::String(text) => View::Text(text),
+            Value::List(items) => View::List(items.iter().collect()),
+            Value::Map(entries) => View::Map(entries.iter().map(|(key, value)| (key.as_str(), value)).collect()),
         }
     }
 }
