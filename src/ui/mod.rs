@@ -3,6 +3,7 @@
 pub mod human;
 pub mod list;
 pub mod progress;
+pub mod report;
 pub mod stream;
 pub mod table;
 pub mod template;

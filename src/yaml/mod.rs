@@ -10,6 +10,7 @@ mod events;
 mod node;
 mod scalar;
 mod source;
+mod suggest;
 mod syntax;
 pub mod writer;
 
@@ -19,3 +20,4 @@ pub use diagnostic::{Diagnostic, Diagnostics, Severity};
 pub use node::{Entry, Mapping, Node, Tag, Value};
 pub use scalar::{ScalarStyle, format_float};
 pub use source::{SourceId, Sources, Span};
+pub use suggest::closest;
