@@ -95,7 +95,6 @@ pub fn name(container: &ContainerSummary) -> &str {
 
 /// Returns the name as logs show it: without the project where compose made the name up, whole where the file or
 /// the user gave it.
-#[expect(dead_code, reason = "what shows logs comes next")]
 pub fn short_name(container: &ContainerSummary) -> &str {
     let name = name(container);
     let parts = [labels::PROJECT, labels::SERVICE, labels::CONTAINER_NUMBER].map(|part| label(container, part));

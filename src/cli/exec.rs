@@ -2,7 +2,13 @@
 
 use std::process::ExitCode;
 
+use serde_json::json;
+
+use super::containers::{self, OneOff, id};
+use super::hijacked::{self, Connection, Ending};
 use super::{CommandError, Context};
+use crate::client::{ClientError, Engine};
+use crate::ui::{stream, terminal};
 
 /// Execute a command in a running container
 #[derive(Debug, clap::Args)]
@@ -45,8 +51,87 @@ pub struct Args {
     pub command: Vec<String>,
 }
 
-/// Runs the command.
+/// Runs a command in a service's container.
 pub async fn run(args: Args, context: &Context) -> Result<ExitCode, CommandError> {
-    let _ = args;
-    Err(context.not_available("exec"))
+    let tty = match (args.tty, args.no_tty) {
+        (Some(tty), _) => tty,
+        (None, Some(no_tty)) => !no_tty,
+        (None, None) => stream::out_is_terminal(),
+    };
+    let interactive = args.interactive.unwrap_or(true);
+    if tty && interactive && !args.detach && !terminal::in_is_terminal() {
+        return Err(CommandError::message("the input device is not a TTY"));
+    }
+    let project = context.project_name()?;
+    let engine = context.engine().await?;
+    let container = containers::one(&engine, &project, &args.service, args.index, OneOff::Include, false).await?;
+    if context.globals.dry_run {
+        return Ok(ExitCode::SUCCESS);
+    }
+    let attach = !args.detach;
+    let config = json!({
+        "AttachStdin": attach && interactive,
+        "AttachStdout": attach,
+        "AttachStderr": attach,
+        "Tty": tty,
+        "Env": environment(&args.env, context),
+        "Cmd": args.command,
+        "Privileged": args.privileged,
+        "User": args.user.unwrap_or_default(),
+        "WorkingDir": args.workdir.unwrap_or_default(),
+        "ConsoleSize": terminal::size().filter(|_| tty).map(|(rows, columns)| [rows, columns]),
+    });
+    let answer = post(&engine, &format!("/containers/{}/exec", id(&container)), config).await?;
+    let exec = answer
+        .get("Id")
+        .and_then(|id| id.as_str())
+        .unwrap_or_default()
+        .to_owned();
+    let start = format!("/exec/{exec}/start");
+    if args.detach {
+        let body = json!({"Detach": true, "Tty": tty});
+        engine.request(http::Method::POST, &start, Some(body)).await?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let streams = engine
+        .hijack(&start, Some(json!({"Detach": false, "Tty": tty})))
+        .await?;
+    let connection = Connection {
+        tty,
+        stdin: interactive,
+        detach_keys: None,
+    };
+    let resize = async |rows: u16, columns: u16| {
+        let path = format!("/exec/{exec}/resize?h={rows}&w={columns}");
+        // The process may have ended already; its size no longer matters.
+        let _ = engine.request(http::Method::POST, &path, None).await;
+    };
+    if let Ending::Signalled(signal) = hijacked::run(streams, connection, resize).await? {
+        return Err(CommandError::status(128 + i64::from(signal)));
+    }
+    let inspected = engine.docker.inspect_exec(&exec).await?;
+    match inspected.exit_code.unwrap_or(0) {
+        0 => Ok(ExitCode::SUCCESS),
+        code => Err(CommandError::status(code)),
+    }
+}
+
+/// Sends a JSON request and reads the JSON answer.
+async fn post(engine: &Engine, path: &str, body: serde_json::Value) -> Result<serde_json::Value, CommandError> {
+    use http_body_util::BodyExt;
+
+    let response = engine.request(http::Method::POST, path, Some(body)).await?;
+    let body = response.into_body().collect().await.map_err(ClientError::Connection)?;
+    Ok(serde_json::from_slice(&body.to_bytes()).map_err(ClientError::Answer)?)
+}
+
+/// Returns the variables to set: as given, or with the value that our own environment has.
+fn environment(given: &[String], context: &Context) -> Vec<String> {
+    given
+        .iter()
+        .map(|variable| match context.environment.get(variable) {
+            Some(value) if !variable.contains('=') => format!("{variable}={value}"),
+            _ => variable.clone(),
+        })
+        .collect()
 }

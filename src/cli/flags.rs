@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 
 use clap::{Arg, ArgAction, Command};
 
+use crate::model::Bytes;
 use crate::ui::stream::quoted as quote;
 
 /// Why a command line cannot be read. The texts are pflag's and cobra's.
@@ -378,9 +379,9 @@ fn checked(flag: &Arg, value: &str) -> Result<String, String> {
     }
     match type_name(flag) {
         "int" => go_int(value).map(|value| value.to_string()),
-        "bytes" => match go_bytes(value) {
-            Some(bytes) => Ok(bytes.to_string()),
-            None => Err(format!("invalid size: '{value}'")),
+        "bytes" => match value.parse::<Bytes>() {
+            Ok(bytes) => Ok(bytes.0.to_string()),
+            Err(error) => Err(error.to_string()),
         },
         "filter" if !value.contains('=') => Err("bad format of filter (expected name=value)".to_owned()),
         _ => Ok(value.to_owned()),
@@ -421,24 +422,6 @@ fn go_int(value: &str) -> Result<i64, String> {
     }
     let sign = if negative { "-" } else { "" };
     i64::from_str_radix(&format!("{sign}{digits}"), radix).map_err(|_| failed("value out of range"))
-}
-
-/// Reads a size as docker's `go-units` does: a number with an optional binary unit, `1.5g`, `512 MiB`.
-fn go_bytes(value: &str) -> Option<i64> {
-    let split = value.rfind(|letter: char| letter.is_ascii_digit() || letter == '.')? + 1;
-    let number: f64 = value[..split].parse().ok()?;
-    let unit = value[split..].trim_start().to_ascii_lowercase();
-    let unit = unit.strip_suffix("ib").or(unit.strip_suffix('b')).unwrap_or(&unit);
-    let power = match unit {
-        "" => 0,
-        "k" => 1,
-        "m" => 2,
-        "g" => 3,
-        "t" => 4,
-        "p" => 5,
-        _ => return None,
-    };
-    (number >= 0.0).then(|| (number * 1024_f64.powi(power)) as i64)
 }
 
 #[cfg(test)]

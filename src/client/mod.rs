@@ -8,6 +8,7 @@ mod error;
 pub mod events;
 pub mod labels;
 mod launch;
+pub mod stream;
 mod transport;
 
 use std::path::Path;
@@ -63,7 +64,7 @@ impl Engine {
         path_and_query: &str,
         body: Option<serde_json::Value>,
     ) -> Result<http::Response<hyper::body::Incoming>, ClientError> {
-        self.transport.json_request(method, path_and_query, body).await
+        self.transport.json_request(method, path_and_query, body, false).await
     }
 }
 

@@ -123,22 +123,29 @@ impl Transport {
     }
 
     /// Sends a request with a JSON body or none; a refusal becomes the error it states.
+    ///
+    /// With `upgrade` the connection is asked to become a plain stream of bytes once the response has come.
     pub(super) async fn json_request(
         &self,
         method: Method,
         path_and_query: &str,
         body: Option<serde_json::Value>,
+        upgrade: bool,
     ) -> Result<Response<Incoming>, ClientError> {
         let body = match body {
             Some(value) => Bytes::from(serde_json::to_vec(&value).map_err(ClientError::Answer)?),
             None => Bytes::new(),
         };
-        let request = Request::builder()
+        let mut request = Request::builder()
             .method(method)
             .uri(path_and_query)
-            .header(http::header::CONTENT_TYPE, "application/json")
-            .body(Either::Left(Full::new(body)))
-            .map_err(Error::from)?;
+            .header(http::header::CONTENT_TYPE, "application/json");
+        if upgrade {
+            request = request
+                .header(http::header::CONNECTION, "Upgrade")
+                .header(http::header::UPGRADE, "tcp");
+        }
+        let request = request.body(Either::Left(Full::new(body))).map_err(Error::from)?;
         let response = self.send(request).await?;
         let status = response.status();
         if status.is_success() || status == http::StatusCode::SWITCHING_PROTOCOLS {

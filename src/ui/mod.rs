@@ -2,10 +2,12 @@
 
 pub mod human;
 pub mod list;
+pub mod logs;
 pub mod progress;
 pub mod report;
 pub mod stream;
 pub mod table;
 pub mod template;
+pub mod terminal;
 
 pub use progress::{Progress, Status};
