@@ -10,18 +10,10 @@ use super::Address;
 pub enum ClientError {
     /// Nothing listens at the engine's address.
     #[error("Cannot connect to the Docker daemon at {address}. Is the docker daemon running?")]
-    Unreachable {
-        address: String,
-        #[source]
-        source: io::Error,
-    },
+    Unreachable { address: String, cause: io::Error },
     /// The socket is there, but not for this user.
     #[error("permission denied while trying to connect to the Docker daemon socket at {address}")]
-    Forbidden {
-        address: String,
-        #[source]
-        source: io::Error,
-    },
+    Forbidden { address: String, cause: io::Error },
     /// The embedded engine's program could not be run.
     #[error("cannot start the engine: {}", .0)]
     Spawn(#[source] io::Error),
@@ -55,12 +47,12 @@ fn last_words(words: &str) -> String {
 
 impl ClientError {
     /// Names the failed attempt to reach `address`.
-    pub(super) fn connecting(address: &Address, source: io::Error) -> Self {
+    pub(super) fn connecting(address: &Address, cause: io::Error) -> Self {
         let address = address.to_string();
-        if source.kind() == io::ErrorKind::PermissionDenied {
-            Self::Forbidden { address, source }
+        if cause.kind() == io::ErrorKind::PermissionDenied {
+            Self::Forbidden { address, cause }
         } else {
-            Self::Unreachable { address, source }
+            Self::Unreachable { address, cause }
         }
     }
 
@@ -101,7 +93,7 @@ impl From<bollard::errors::Error> for ClientError {
                 // Only opening a connection fails so; the transport names the address in the error's text.
                 Self::Unreachable {
                     address: err.to_string(),
-                    source: err,
+                    cause: err,
                 }
             }
             other => Self::Request(other),

@@ -91,7 +91,7 @@ pub async fn connect(choice: &EngineChoice, state_dir: Option<&Path>) -> Result<
             let address = choice.address();
             let connection = transport::open(&address)
                 .await
-                .map_err(|source| ClientError::connecting(&address, source))?;
+                .map_err(|cause| ClientError::connecting(&address, cause))?;
             (EngineKind::Foreign, address, connection)
         }
     };
