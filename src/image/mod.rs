@@ -1,1 +1,125 @@
-//! Images: references, registry, content-addressed store, layers, archives.
+//! Images: what their names mean, where they come from, and how their layers become directories to mount.
+//!
+//! [`Store`] keeps everything by digest. A layer is unpacked once, into a directory in overlayfs's own form, and shared by
+//! all images that have it. Nothing here knows of containers; who uses an image is told by the caller.
+
+mod archive;
+mod config;
+mod digest;
+mod files;
+mod index;
+mod layers;
+mod pack;
+mod progress;
+mod reference;
+mod remove;
+mod store;
+mod tree;
+mod unpack;
+mod view;
+
+pub use archive::Loaded;
+pub use config::{ContainerConfig, Empty, Healthcheck, History, ImageConfig, Platform, RootFs};
+pub use digest::{is_digest, sha256};
+pub use layers::Scratch;
+pub use pack::{PackError, PackOptions, pack_directory};
+pub use progress::{Progress, ProgressSink, silent};
+pub use reference::{Reference, ReferenceError, Source};
+pub use remove::{Conflict, ImageUser, Removed};
+pub use store::{Blob, CacheRecord, Image, LayerInfo, Store};
+pub use unpack::{Limits, UnpackError, Unpacked, unpack_layer};
+pub use view::{FileKind, Found, View};
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// What can go wrong with images.
+#[derive(Debug, thiserror::Error)]
+pub enum ImageError {
+    #[error(transparent)]
+    Reference(#[from] ReferenceError),
+    #[error("No such image: {0}")]
+    NotFound(String),
+    #[error(transparent)]
+    Conflict(#[from] Conflict),
+    #[error("cannot {attempt} {}", path.display())]
+    File {
+        attempt: &'static str,
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error("{what} does not have the digest it is known by: expected {expected}, got {actual}")]
+    Digest {
+        what: String,
+        expected: String,
+        actual: String,
+    },
+    #[error("cannot read {what}")]
+    Document {
+        what: String,
+        #[source]
+        source: serde_json::Error,
+    },
+    #[error("failed to register layer {layer}")]
+    Unpack {
+        layer: String,
+        #[source]
+        source: UnpackError,
+    },
+    #[error("cannot write layer {layer} as a tar")]
+    Pack {
+        layer: String,
+        #[source]
+        source: PackError,
+    },
+    #[error("{}: {problem}", path.display())]
+    Archive { path: PathBuf, problem: ArchiveProblem },
+    #[error("image {0} has {1} layers, but its manifest lists {2}")]
+    LayerCount(String, usize, usize),
+    #[error(
+        "image {image} is a view of the directory {directory} and cannot be written out; copy what it needs into an image made FROM scratch"
+    )]
+    DirectoryView { image: String, directory: String },
+    #[error("cannot tell whether {} is a directory to use as a root file system", path.display())]
+    Rootfs {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error("rootfs:{}: not a directory", .0.display())]
+    NotADirectory(PathBuf),
+    #[error("unsupported layer media type {0}")]
+    MediaType(String),
+}
+
+/// Why a file is no archive of images.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ArchiveProblem {
+    #[error("neither manifest.json nor index.json is in it")]
+    NotAnArchive,
+    #[error("{0} is missing in it")]
+    Missing(String),
+    #[error("{0} is larger than such a file may be")]
+    TooLarge(String),
+    #[error("no image in it is called {0:?}")]
+    NoSuchName(String),
+    #[error("it holds several images ({}); add one of their names after a colon", .0.join(", "))]
+    Several(Vec<String>),
+    #[error("no image in it is for {0}")]
+    Platform(String),
+    #[error("a file name in it is no path: {0:?}")]
+    BadPath(String),
+}
+
+impl ImageError {
+    pub(crate) fn file(attempt: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+        let path = path.to_owned();
+        move |source| Self::File { attempt, path, source }
+    }
+
+    pub(crate) fn document(what: impl Into<String>) -> impl FnOnce(serde_json::Error) -> Self {
+        let what = what.into();
+        move |source| Self::Document { what, source }
+    }
+}

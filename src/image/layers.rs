@@ -1,0 +1,426 @@
+//! Layers and blobs on disk: made under a temporary name, renamed into place when whole, removed when nobody has them.
+
+use std::collections::BTreeSet;
+use std::fs::{self, File};
+use std::io::{self, BufReader, Read, Write};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
+use std::path::{Path, PathBuf};
+
+use super::digest::{self, HashingReader, HashingWriter};
+use super::index;
+use super::pack::{self, PackOptions};
+use super::store::{Blob, LayerInfo, Store};
+use super::unpack::{self, Limits, UnpackError};
+use super::{ImageError, sha256};
+
+/// How a layer is compressed, found in its first bytes: media types lie.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Compression {
+    None,
+    Gzip,
+    Zstd,
+}
+
+pub(super) const MEDIA_TYPE_TAR: &str = "application/vnd.oci.image.layer.v1.tar";
+pub(super) const MEDIA_TYPE_GZIP: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
+pub(super) const MEDIA_TYPE_ZSTD: &str = "application/vnd.oci.image.layer.v1.tar+zstd";
+
+impl Compression {
+    pub(super) fn of(first: &[u8]) -> Self {
+        match first {
+            [0x1f, 0x8b, ..] => Self::Gzip,
+            [0x28, 0xb5, 0x2f, 0xfd, ..] => Self::Zstd,
+            _ => Self::None,
+        }
+    }
+
+    pub(super) fn media_type(self) -> &'static str {
+        match self {
+            Self::None => MEDIA_TYPE_TAR,
+            Self::Gzip => MEDIA_TYPE_GZIP,
+            Self::Zstd => MEDIA_TYPE_ZSTD,
+        }
+    }
+}
+
+/// Returns what the stream holds once decompressed, and how it was compressed.
+pub(super) fn decompress<'r>(mut from: impl Read + 'r) -> io::Result<(Compression, Box<dyn Read + 'r>)> {
+    let mut first = Vec::with_capacity(4);
+    from.by_ref().take(4).read_to_end(&mut first)?;
+    let compression = Compression::of(&first);
+    let whole = io::Cursor::new(first).chain(from);
+    Ok((
+        compression,
+        match compression {
+            Compression::None => Box::new(whole),
+            // Several members after each other are one stream, as gzip itself has it.
+            Compression::Gzip => Box::new(flate2::read::MultiGzDecoder::new(BufReader::with_capacity(
+                64 * 1024,
+                whole,
+            ))),
+            Compression::Zstd => Box::new(zstd::stream::read::Decoder::new(whole)?),
+        },
+    ))
+}
+
+/// A directory in the store that is nobody's yet; gone with the value unless it becomes a layer.
+#[derive(Debug)]
+pub struct Scratch {
+    directory: tempfile::TempDir,
+}
+
+impl Scratch {
+    /// Returns the directory that is to become the layer.
+    pub fn upper(&self) -> PathBuf {
+        self.directory.path().join("fs")
+    }
+
+    /// Returns a directory for overlayfs's own work.
+    pub fn work(&self) -> PathBuf {
+        self.directory.path().join("work")
+    }
+
+    /// Returns the directory around both, where other things may be kept meanwhile.
+    pub fn path(&self) -> &Path {
+        self.directory.path()
+    }
+}
+
+impl Store {
+    /// Returns the directory of an unpacked layer.
+    pub fn layer_directory(&self, diff_id: &str) -> PathBuf {
+        self.layer_home(diff_id).join("fs")
+    }
+
+    fn layer_home(&self, diff_id: &str) -> PathBuf {
+        self.root().join("layers").join(digest::hex(diff_id))
+    }
+
+    /// Returns a directory to lie under all layers of an image: it has only mount points, so it covers nothing, and a runtime need
+    /// not make them in the writable layer.
+    pub fn scaffold(&self) -> Result<PathBuf, ImageError> {
+        let scaffold = self.root().join("scaffold");
+        if scaffold.is_dir() {
+            return Ok(scaffold);
+        }
+        let attempt = || -> io::Result<()> {
+            let new = self.scratch_directory()?;
+            let fs = new.path().join("scaffold");
+            for directory in ["", "dev", "dev/pts", "dev/shm", "dev/mqueue", "etc", "proc", "sys"] {
+                fs::DirBuilder::new().mode(0o755).create(fs.join(directory))?;
+            }
+            for file in ["etc/hostname", "etc/hosts", "etc/resolv.conf"] {
+                File::create(fs.join(file))?;
+            }
+            match fs::rename(&fs, &scaffold) {
+                Err(_) if scaffold.is_dir() => Ok(()),
+                other => other,
+            }
+        };
+        attempt().map_err(ImageError::file("create", &scaffold))?;
+        Ok(scaffold)
+    }
+
+    fn scratch_directory(&self) -> io::Result<tempfile::TempDir> {
+        tempfile::Builder::new()
+            .prefix("layer-")
+            .rand_bytes(10)
+            .tempdir_in(self.root().join("tmp"))
+    }
+
+    /// Returns an empty directory on the store's file system to make a layer in.
+    pub fn scratch(&self) -> Result<Scratch, ImageError> {
+        let tmp = self.root().join("tmp");
+        let attempt = || -> io::Result<Scratch> {
+            let scratch = Scratch {
+                directory: self.scratch_directory()?,
+            };
+            fs::DirBuilder::new().mode(0o755).create(scratch.upper())?;
+            fs::DirBuilder::new().mode(0o700).create(scratch.work())?;
+            Ok(scratch)
+        };
+        attempt().map_err(ImageError::file("create a directory in", &tmp))
+    }
+
+    /// Makes a directory that holds what changed (overlayfs's upper directory) a layer. Nothing is copied.
+    pub fn seal(&self, scratch: Scratch, options: PackOptions) -> Result<LayerInfo, ImageError> {
+        let upper = scratch.upper();
+        let (writer, size) =
+            pack::pack_directory(&upper, HashingWriter::new(io::sink()), options).map_err(|source| {
+                ImageError::Pack {
+                    layer: upper.display().to_string(),
+                    source,
+                }
+            })?;
+        let (_, diff_id, _) = writer.finish();
+        if let Ok(info) = self.layer(&diff_id) {
+            return Ok(info);
+        }
+        // Times are part of the tar; the directory must give the same one when it is packed again.
+        if let Some(latest) = options.latest {
+            pack::clamp_times(&upper, latest).map_err(ImageError::file("set times in", &upper))?;
+        }
+        let info = LayerInfo {
+            diff_id,
+            size,
+            blob: None,
+        };
+        self.install(scratch, info)
+    }
+
+    /// Makes a copy of a directory a layer, whoever goes on writing to the directory.
+    pub fn copy_layer(&self, directory: &Path) -> Result<LayerInfo, ImageError> {
+        let (reader, writer) = io::pipe().map_err(ImageError::file("copy", directory))?;
+        std::thread::scope(|scope| {
+            let packing = scope.spawn(move || {
+                let out = io::BufWriter::with_capacity(256 * 1024, writer);
+                pack::pack_directory(directory, out, PackOptions::default())
+                    .and_then(|(mut out, _)| out.flush().map_err(pack::PackError::Write))
+            });
+            // The tar of what was unpacked is the tar it was unpacked from: both are in the one order.
+            let unpacked = self.unpack(reader, None, None);
+            // A panic there has been reported already; here it is a pack that did not finish.
+            match packing.join() {
+                Ok(Err(source)) => Err(ImageError::Pack {
+                    layer: directory.display().to_string(),
+                    source,
+                }),
+                _ => unpacked,
+            }
+        })
+    }
+
+    /// Unpacks an uncompressed tar as a layer, which must have the digest `expected` if one is known.
+    pub(super) fn unpack(
+        &self,
+        tar: impl Read,
+        expected: Option<&str>,
+        blob: Option<Blob>,
+    ) -> Result<LayerInfo, ImageError> {
+        let name = expected.map_or("of an archive", digest::short).to_owned();
+        let refused = |source| ImageError::Unpack {
+            layer: name.clone(),
+            source,
+        };
+        let scratch = self.scratch()?;
+        let upper = scratch.upper();
+        let limits = Limits::of(&upper).map_err(|error| refused(UnpackError::Root(error)))?;
+        let unpacked = unpack::unpack_layer(tar, &upper, limits).map_err(&refused)?;
+        if let Some(expected) = expected
+            && unpacked.diff_id != expected
+        {
+            return Err(ImageError::Digest {
+                what: "layer".to_owned(),
+                expected: expected.to_owned(),
+                actual: unpacked.diff_id,
+            });
+        }
+        if !unpacked.implied.is_empty() {
+            let path = scratch.path().join("implied.json");
+            let list: Vec<String> = unpacked.implied.iter().map(|path| path.display().to_string()).collect();
+            index::write(&path, &list)?;
+        }
+        let info = LayerInfo {
+            diff_id: unpacked.diff_id,
+            size: unpacked.size,
+            blob,
+        };
+        self.install(scratch, info)
+    }
+
+    /// Settles the directories that layers (bottom first) only implied, once all of them are there.
+    pub(super) fn settle(&self, layers: &[String]) -> Result<(), ImageError> {
+        for (position, layer) in layers.iter().enumerate() {
+            let list = self.layer_home(layer).join("implied.json");
+            if !list.is_file() {
+                continue;
+            }
+            let implied: Vec<PathBuf> = index::read(&list)?;
+            let below: Vec<PathBuf> = layers[..position]
+                .iter()
+                .rev()
+                .map(|below| self.layer_directory(below))
+                .collect();
+            let directory = self.layer_directory(layer);
+            unpack::settle(&directory, &implied, &below).map_err(ImageError::file("settle", &directory))?;
+            fs::remove_file(&list).map_err(ImageError::file("remove", &list))?;
+        }
+        Ok(())
+    }
+
+    /// Moves a finished layer to where it is found by its digest.
+    fn install(&self, scratch: Scratch, info: LayerInfo) -> Result<LayerInfo, ImageError> {
+        let home = self.layer_home(&info.diff_id);
+        let work = scratch.work();
+        if work.is_dir() {
+            fs::remove_dir_all(&work).map_err(ImageError::file("remove", &work))?;
+        }
+        let description = serde_json::to_vec(&info).map_err(ImageError::document("a layer's description"))?;
+        let path = scratch.path().join("layer.json");
+        fs::write(&path, description).map_err(ImageError::file("write", &path))?;
+        match fs::rename(scratch.path(), &home) {
+            Ok(()) => {
+                // The directory has its final name; there is nothing left under the old one.
+                let _ = scratch.directory.keep();
+                Ok(info)
+            }
+            // Someone else finished the same layer first; theirs is as good.
+            Err(_) if home.join("layer.json").is_file() => self.layer(&info.diff_id),
+            Err(error) => Err(ImageError::file("create", &home)(error)),
+        }
+    }
+
+    pub(super) fn read_layer(&self, diff_id: &str) -> Result<LayerInfo, ImageError> {
+        if !digest::is_digest(diff_id) {
+            return Err(ImageError::Digest {
+                what: "layer".to_owned(),
+                expected: "sha256:…".to_owned(),
+                actual: diff_id.to_owned(),
+            });
+        }
+        let path = self.layer_home(diff_id).join("layer.json");
+        let bytes = fs::read(&path).map_err(ImageError::file("read", &path))?;
+        serde_json::from_slice(&bytes).map_err(ImageError::document(path.display().to_string()))
+    }
+
+    /// Remembers as which bytes a layer travels.
+    pub(super) fn set_layer_blob(&self, diff_id: &str, blob: Blob) -> Result<(), ImageError> {
+        let mut info = self.layer(diff_id)?;
+        info.blob = Some(blob);
+        let bytes = serde_json::to_vec(&info).map_err(ImageError::document("a layer's description"))?;
+        let path = self.layer_home(diff_id).join("layer.json");
+        index::write_bytes(&path, &bytes, false).map_err(ImageError::file("write", &path))?;
+        self.forget_layer(diff_id);
+        Ok(())
+    }
+
+    /// Writes a layer's tar, exactly the bytes that its digest stands for.
+    pub(super) fn write_layer_tar(&self, info: &LayerInfo, out: &mut dyn Write) -> Result<(), ImageError> {
+        let wrong = |actual| ImageError::Digest {
+            what: "layer".to_owned(),
+            expected: info.diff_id.clone(),
+            actual,
+        };
+        match &info.blob {
+            Some(blob) => {
+                let path = self.blob_path(&blob.digest);
+                let file = File::open(&path).map_err(ImageError::file("open", &path))?;
+                let (_, tar) = decompress(file).map_err(ImageError::file("read", &path))?;
+                let mut tar = HashingReader::new(tar);
+                io::copy(&mut tar, out).map_err(ImageError::file("read", &path))?;
+                let (actual, _) = tar.finish().map_err(ImageError::file("read", &path))?;
+                if actual != info.diff_id {
+                    return Err(wrong(actual));
+                }
+            }
+            None => {
+                let directory = self.layer_directory(&info.diff_id);
+                let (writer, _) = pack::pack_directory(&directory, HashingWriter::new(out), PackOptions::default())
+                    .map_err(|source| ImageError::Pack {
+                        layer: digest::short(&info.diff_id).to_owned(),
+                        source,
+                    })?;
+                let (_, actual, _) = writer.finish();
+                if actual != info.diff_id {
+                    return Err(wrong(actual));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn blob_path(&self, digest: &str) -> PathBuf {
+        self.root().join("blobs/sha256").join(digest::hex(digest))
+    }
+
+    /// Keeps bytes and returns their digest.
+    pub(super) fn put_blob(&self, bytes: &[u8]) -> Result<String, ImageError> {
+        let digest = sha256(bytes);
+        let path = self.blob_path(&digest);
+        if !path.is_file() {
+            index::write_bytes(&path, bytes, true).map_err(ImageError::file("write", &path))?;
+        }
+        Ok(digest)
+    }
+
+    /// Returns bytes by their digest, checked.
+    pub(super) fn read_blob(&self, digest: &str) -> Result<Vec<u8>, ImageError> {
+        let path = self.blob_path(digest);
+        let bytes = fs::read(&path).map_err(ImageError::file("read", &path))?;
+        let actual = sha256(&bytes);
+        if actual != digest {
+            return Err(ImageError::Digest {
+                what: "blob".to_owned(),
+                expected: digest.to_owned(),
+                actual,
+            });
+        }
+        Ok(bytes)
+    }
+
+    /// Returns a file to write a blob into before its digest is known to be right.
+    pub(super) fn blob_file(&self) -> Result<tempfile::NamedTempFile, ImageError> {
+        let tmp = self.root().join("tmp");
+        tempfile::Builder::new()
+            .prefix("blob-")
+            .tempfile_in(&tmp)
+            .map_err(ImageError::file("create a file in", &tmp))
+    }
+
+    /// Keeps a file whose digest was checked while it was written.
+    pub(super) fn keep_blob(&self, file: tempfile::NamedTempFile, digest: &str) -> Result<(), ImageError> {
+        let path = self.blob_path(digest);
+        file.persist(&path)
+            .map_err(|error| ImageError::file("write", &path)(error.error))?;
+        Ok(())
+    }
+
+    /// Has everything that was written reach the disk, so that an index written next cannot name what a loss of power took.
+    pub(super) fn sync(&self) -> Result<(), ImageError> {
+        let root = self.root();
+        let directory = File::open(root).map_err(ImageError::file("open", root))?;
+        rustix::fs::syncfs(&directory).map_err(|errno| ImageError::file("sync", root)(errno.into()))
+    }
+
+    /// Removes the layers and blobs that are in neither list and returns how many bytes that frees.
+    pub(super) fn sweep(&self, layers: &BTreeSet<String>, blobs: &BTreeSet<String>) -> Result<u64, ImageError> {
+        let mut freed = 0;
+        for (directory, keep) in [("layers", layers), ("blobs/sha256", blobs)] {
+            let directory = self.root().join(directory);
+            for entry in fs::read_dir(&directory).map_err(ImageError::file("read", &directory))? {
+                let entry = entry.map_err(ImageError::file("read", &directory))?;
+                let path = entry.path();
+                let Some(digest) = entry
+                    .file_name()
+                    .to_str()
+                    .filter(|name| digest::is_hex(name))
+                    .map(|hex| format!("sha256:{hex}"))
+                else {
+                    continue;
+                };
+                if keep.contains(&digest) {
+                    continue;
+                }
+                if path.is_dir() {
+                    freed += self.read_layer(&digest).map(|info| info.size).unwrap_or_default();
+                    self.discard(&path)?;
+                    self.forget_layer(&digest);
+                } else {
+                    freed += entry.metadata().map(|file| file.size()).unwrap_or_default();
+                    fs::remove_file(&path).map_err(ImageError::file("remove", &path))?;
+                }
+            }
+        }
+        Ok(freed)
+    }
+
+    /// Removes a directory so that a half-removed one is never found under its old name.
+    fn discard(&self, path: &Path) -> Result<(), ImageError> {
+        let grave = self
+            .scratch_directory()
+            .map_err(ImageError::file("create a directory beside", path))?;
+        fs::rename(path, grave.path().join("gone")).map_err(ImageError::file("remove", path))?;
+        let directory = grave.path().to_owned();
+        grave.close().map_err(ImageError::file("remove", &directory))
+    }
+}

@@ -1,0 +1,164 @@
+//! Directory trees by file descriptor: what unpacking, packing and copying of layers have in common.
+
+use std::ffi::OsStr;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags, Stat, XattrFlags};
+use rustix::io::Errno;
+
+/// Opens a path as a process rooted in `root` would, so that neither `..` nor a link leads out of it.
+pub(crate) fn open_in_root(root: BorrowedFd<'_>, path: &Path, flags: OFlags) -> Result<OwnedFd, Errno> {
+    let path = if path.as_os_str().is_empty() {
+        Path::new(".")
+    } else {
+        path
+    };
+    loop {
+        match rustix::fs::openat2(
+            root,
+            path,
+            flags | OFlags::CLOEXEC,
+            Mode::empty(),
+            ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS,
+        ) {
+            // Something else was renamed on the machine while the kernel walked a `..`: it asks to try again.
+            Err(Errno::AGAIN) => {}
+            other => return other,
+        }
+    }
+}
+
+/// Returns whether this is overlayfs's mark for "deleted".
+pub(crate) fn is_whiteout(stat: &Stat) -> bool {
+    FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice && stat.st_rdev == 0
+}
+
+/// Returns whether overlayfs reads this attribute as its own.
+pub(crate) fn is_overlay_xattr(name: &[u8]) -> bool {
+    name.starts_with(b"trusted.overlay.") || name.starts_with(b"user.overlay.")
+}
+
+/// Which attributes overlayfs reads here: `trusted.` where we may set those, else `user.` (mounted with `userxattr`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum OverlayXattrs {
+    Trusted,
+    User,
+}
+
+impl OverlayXattrs {
+    /// Finds out by trying on a directory of our own.
+    pub(crate) fn of(directory: BorrowedFd<'_>) -> Self {
+        const PROBE: &str = "trusted.overlay.probe";
+        if rustix::fs::fsetxattr(directory, PROBE, b"y", XattrFlags::empty()).is_err() {
+            return Self::User;
+        }
+        // A leftover probe would be harmless: overlayfs does not know it, and packing drops it.
+        let _ = rustix::fs::fremovexattr(directory, PROBE);
+        Self::Trusted
+    }
+
+    pub(crate) fn set_opaque(self, directory: BorrowedFd<'_>) -> Result<(), Errno> {
+        rustix::fs::fsetxattr(directory, self.opaque(), b"y", XattrFlags::empty())
+    }
+
+    fn opaque(self) -> &'static str {
+        match self {
+            Self::Trusted => "trusted.overlay.opaque",
+            Self::User => "user.overlay.opaque",
+        }
+    }
+}
+
+/// Returns whether a directory of a layer hides the same directory in the layers below.
+pub(crate) fn is_opaque(directory: BorrowedFd<'_>) -> bool {
+    let mut value = [0; 1];
+    [OverlayXattrs::Trusted, OverlayXattrs::User]
+        .into_iter()
+        .any(|kind| rustix::fs::fgetxattr(directory, kind.opaque(), &mut value[..]) == Ok(1) && value == *b"y")
+}
+
+/// Returns the names in a directory, in byte order.
+pub(crate) fn names(directory: BorrowedFd<'_>) -> Result<Vec<Vec<u8>>, Errno> {
+    let mut names = Vec::new();
+    for entry in Dir::read_from(directory)? {
+        let entry = entry?;
+        let name = entry.file_name().to_bytes();
+        if name != b"." && name != b".." {
+            names.push(name.to_owned());
+        }
+    }
+    names.sort_unstable();
+    Ok(names)
+}
+
+/// Names and values of extended attributes.
+pub(crate) type Xattrs = Vec<(Vec<u8>, Vec<u8>)>;
+
+/// Returns the extended attributes of an open file, by name, without overlayfs's own.
+pub(crate) fn xattrs(file: BorrowedFd<'_>) -> Result<Xattrs, Errno> {
+    let mut list: Vec<u8> = Vec::new();
+    let length = match rustix::fs::flistxattr(file, &mut [0_u8; 0][..]) {
+        Err(Errno::NOTSUP) | Ok(0) => return Ok(Vec::new()),
+        other => other?,
+    };
+    list.resize(length + 1024, 0);
+    let length = rustix::fs::flistxattr(file, &mut list[..])?;
+    let mut found = Vec::new();
+    for name in list[..length].split(|&byte| byte == 0) {
+        if name.is_empty() || is_overlay_xattr(name) {
+            continue;
+        }
+        let mut value = vec![0; 64 * 1024];
+        match rustix::fs::fgetxattr(file, OsStr::from_bytes(name), &mut value[..]) {
+            Ok(length) => {
+                value.truncate(length);
+                found.push((name.to_owned(), value));
+            }
+            // Some listed attributes belong to a security module that keeps them to itself.
+            Err(Errno::NODATA | Errno::NOTSUP | Errno::PERM) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    found.sort_unstable();
+    Ok(found)
+}
+
+/// Removes whatever has this name, and what is in it; nothing of it is followed.
+pub(crate) fn remove(parent: BorrowedFd<'_>, name: &OsStr) -> Result<(), Errno> {
+    match rustix::fs::unlinkat(parent, name, AtFlags::empty()) {
+        Err(Errno::ISDIR | Errno::PERM) => {}
+        Err(Errno::NOENT) => return Ok(()),
+        other => return other,
+    }
+    // The stack is on the heap: a layer may nest directories as deep as it likes.
+    let open = |parent: BorrowedFd<'_>, name: &OsStr| {
+        rustix::fs::openat(
+            parent,
+            name,
+            OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC,
+            Mode::empty(),
+        )
+    };
+    let first = open(parent, name)?;
+    let mut stack = vec![(name.as_bytes().to_owned(), names(first.as_fd())?, first)];
+    while let Some((_, left, directory)) = stack.last_mut() {
+        if let Some(child) = left.pop() {
+            let child_name = OsStr::from_bytes(&child);
+            match rustix::fs::unlinkat(&*directory, child_name, AtFlags::empty()) {
+                Err(Errno::ISDIR | Errno::PERM) => {
+                    let opened = open(directory.as_fd(), child_name)?;
+                    let inside = names(opened.as_fd())?;
+                    stack.push((child, inside, opened));
+                }
+                other => other?,
+            }
+        } else {
+            let Some((done, _, _)) = stack.pop() else { break };
+            let above = stack.last().map_or(parent, |(_, _, directory)| directory.as_fd());
+            rustix::fs::unlinkat(above, OsStr::from_bytes(&done), AtFlags::REMOVEDIR)?;
+        }
+    }
+    Ok(())
+}
