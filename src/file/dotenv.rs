@@ -323,3 +323,96 @@ pub fn parse_raw(sources: &Sources, id: SourceId, lookup: &Lookup<'_>) -> Result
         Err(Diagnostics(errors))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> String {
+        let mut sources = Sources::new();
+        let id = sources.add("t.env", text);
+        let lookup = |name: &str| (name == "OSV").then(|| "os".to_owned());
+        show(&sources, parse(&sources, id, &lookup, &BTreeMap::new()))
+    }
+
+    fn read_raw(text: &str) -> String {
+        let mut sources = Sources::new();
+        let id = sources.add("t.env", text);
+        let lookup = |name: &str| (name == "OSV").then(|| "os".to_owned());
+        show(&sources, parse_raw(&sources, id, &lookup))
+    }
+
+    fn show(sources: &Sources, file: Result<EnvironmentFile, Diagnostics>) -> String {
+        match file {
+            Ok(file) => {
+                let variables = file.variables.iter();
+                let variables: Vec<String> = variables.map(|(key, value)| format!("{key}={value}")).collect();
+                variables.join("|")
+            }
+            Err(error) => {
+                let (line, column) = sources.position(error.0[0].span.unwrap());
+                format!("{line}:{column} {}", error.0[0].message)
+            }
+        }
+    }
+
+    #[test]
+    fn lines_are_read_as_compose_reads_them() {
+        for (text, expected) in [
+            ("A=b", "A=b"),
+            ("export A= b # c\nB:d", "A=b|B=d"),
+            ("A=1# c\nB= #c", "A=1# c|B=#c"),
+            ("A='x $OSV \\' \\n'", "A=x $OSV ' \\n"),
+            ("A=\"x\\n$OSV\\$B \\q \\0101\"", "A=x\nos$B \\q A"),
+            ("A=\"l1\r\nl2\"\r\nB=2", "A=l1\nl2|B=2"),
+            ("OSV=file\nA=$OSV ${B-c}", "A=os c|OSV=file"),
+            ("OSV\nNOPE\nA", "OSV=os"),
+            ("\u{feff}A=1\n\n# B=2\nC.d-e[0]=3", "A=1|C.d-e[0]=3"),
+            ("A B=1", "1:1 failed to read t.env: line 1: key cannot contain a space"),
+            (
+                "\nA?=1",
+                "2:2 failed to read t.env: line 2: unexpected character \"?\" in variable name \"A?=1\"",
+            ),
+            (
+                "A=\"x",
+                "1:3 failed to read t.env: line 1: unterminated quoted value \"x",
+            ),
+            (
+                "A=1\nB=${C:?no}",
+                "2:3 failed to read t.env: required variable C is missing a value: no",
+            ),
+            ("A=${", "1:3 failed to read t.env: Invalid template: \"${\""),
+        ] {
+            assert_eq!(read(text), expected, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn raw_lines_keep_everything_behind_the_equals_sign() {
+        for (text, expected) in [
+            ("A='x' # c \n B=$C\nOSV\nNOPE\r\n#D=1", "A='x' # c |B=$C|OSV=os"),
+            (
+                "A=1\nB C=2",
+                "2:1 failed to parse env_file t.env: variable 'B C' contains whitespaces",
+            ),
+            (
+                "=x",
+                "1:1 failed to parse env_file t.env: no variable name on line '=x'",
+            ),
+        ] {
+            assert_eq!(read_raw(text), expected, "{text:?}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_text_makes_them_panic(text in "[A='\"\\\\$ {}\\n\\r#0:é?\u{feff}\u{a0}-]{0,30}|\\PC*") {
+            let _ = (read(&text), read_raw(&text));
+        }
+
+        #[test]
+        fn a_single_quoted_value_comes_back(value in "[^'\\\\\r]*") {
+            proptest::prop_assert_eq!(read(&format!("A='{value}'")), format!("A={value}"));
+        }
+    }
+}

@@ -21,11 +21,7 @@ pub fn split_words(line: &str) -> Result<Vec<String>, WordsError> {
     let (mut single, mut double, mut backquote, mut substitution) = (false, false, false, false);
     for character in line.chars() {
         if escaped {
-            word.push(match character {
-                't' => '\t',
-                'n' => '\n',
-                other => other,
-            });
+            word.push(character);
             escaped = false;
             started = true;
             continue;
@@ -100,6 +96,7 @@ mod tests {
             ("sh -c 'echo \"$X\" | cat'", vec!["sh", "-c", "echo \"$X\" | cat"]),
             ("\"a b\" 'c d' e\\ f ''", vec!["a b", "c d", "e f", ""]),
             ("a$(b c)d", vec!["a$(b c)d"]),
+            (r"a\nb", vec!["anb"]),
             ("`a b`", vec!["`a b`"]),
             ("*.txt $HOME", vec!["*.txt", "$HOME"]),
         ] {

@@ -361,6 +361,14 @@ impl<'d> Composer<'d> {
     }
 }
 
+/// Returns a value inside a collection as Go's `%#v` prints it.
+fn go_syntax_inside(value: &Value) -> String {
+    match value {
+        Value::Null => "interface {}(nil)".to_owned(),
+        value => go_syntax(value),
+    }
+}
+
 /// Returns a value as Go's `%#v` prints it.
 fn go_syntax(value: &Value) -> String {
     match value {
@@ -368,13 +376,13 @@ fn go_syntax(value: &Value) -> String {
         Value::String(text) => go_quote(text),
         Value::Timestamp(text) => scalar::go_time(text),
         Value::Sequence(items) => {
-            let items: Vec<String> = items.iter().map(|item| go_syntax(&item.value)).collect();
+            let items: Vec<String> = items.iter().map(|item| go_syntax_inside(&item.value)).collect();
             format!("[]interface {{}}{{{}}}", items.join(", "))
         }
         Value::Mapping(mapping) => {
             let mut entries: Vec<String> = mapping
                 .iter()
-                .map(|(key, entry)| format!("{}:{}", go_quote(key), go_syntax(&entry.node.value)))
+                .map(|(key, entry)| format!("{}:{}", go_quote(key), go_syntax_inside(&entry.node.value)))
                 .collect();
             entries.sort();
             format!("map[string]interface {{}}{{{}}}", entries.join(", "))
@@ -609,6 +617,21 @@ mod tests {
             let found = load(text).unwrap_err();
             let found = found[0].split_once("~yaml: ").map_or("", |(_, found)| found);
             assert_eq!(found, expected, "{text:?}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_text_makes_it_panic(text in "[a: \\-?\\[\\]{},&*!|>'\"%@`#\\n\\t<~1é]{0,40}|\\PC*") {
+            let _ = load(&text);
+        }
+
+        #[test]
+        fn no_bytes_make_it_panic(bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..60)) {
+            let mut sources = Sources::new();
+            if let Ok(id) = sources.add_bytes("c.yaml", bytes) {
+                let _ = parse(&mut sources, id);
+            }
         }
     }
 }

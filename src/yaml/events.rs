@@ -95,6 +95,14 @@ impl Builder<'_> {
     }
 
     fn event(&mut self, event: Event<'_>, span: &granit_parser::Span) -> Result<(), Diagnostics> {
+        let in_flow = self.frames.last().is_some_and(|frame| frame.open.flow);
+        if !in_flow
+            && event.is_node()
+            && let Some(start) = span.start.byte_offset()
+            && let Some(diagnostic) = syntax::tab_in_indentation(self.source, self.text, start)
+        {
+            return Err(diagnostic.into());
+        }
         match event {
             Event::DocumentStart(_, Some(version)) if (version.major, version.minor) != (1, 1) => {
                 return Err(syntax::incompatible_version(self.source, self.text).into());

@@ -53,6 +53,16 @@ pub(super) fn translate(source: SourceId, text: &str, error: &ScanError, open: &
             let message = format!("unknown anchor '{name}' referenced");
             (message, Silent, None, Some("define it with `&` above this line"))
         }
+        Kind::MisplacedFlowCollectionEnd | Kind::MismatchedFlowCollectionEnd { .. }
+            if expects_value(&text[..start]) =>
+        {
+            (
+                "did not find expected node content".into(),
+                Parser,
+                Some(problem),
+                Some("put the value in quotes"),
+            )
+        }
         Kind::UnexpectedEofFlowSequence
         | Kind::UnexpectedEofFlowMapping
         | Kind::UnexpectedEofImplicitFlowMapping
@@ -62,6 +72,9 @@ pub(super) fn translate(source: SourceId, text: &str, error: &ScanError, open: &
         | Kind::MismatchedFlowCollectionEnd { .. }
         | Kind::MisplacedFlowCollectionEnd
         | Kind::InvalidColonPlacement
+        | Kind::FlowMappingValueAdjacentCollection
+        | Kind::InvalidTrailingSingleQuotedScalar
+        | Kind::InvalidTrailingDoubleQuotedScalar
         | Kind::CommentInterceptedScalar
             if flow.is_some() =>
         {
@@ -71,6 +84,13 @@ pub(super) fn translate(source: SourceId, text: &str, error: &ScanError, open: &
         Kind::MappingValueNotAllowed | Kind::SimpleKeyExpected if flow.is_some() => {
             let open = flow.expect("checked by the guard");
             (flow_separator(open).into(), Parser, Some(open.start), None)
+        }
+        Kind::UnclosedFlowCollection { open } => {
+            let message = match open {
+                '{' => "did not find expected ',' or '}'",
+                _ => "did not find expected ',' or ']'",
+            };
+            (message.into(), Parser, Some(problem), Some("close the bracket"))
         }
         Kind::BlockEntryInFlowCollection | Kind::PlainScalarStartsWithDashFlowIndicator | Kind::ExpectedNodeContent => {
             ("did not find expected node content".into(), Parser, Some(problem), None)
@@ -86,6 +106,7 @@ pub(super) fn translate(source: SourceId, text: &str, error: &ScanError, open: &
         | Kind::InvalidIndentation
         | Kind::InvalidTrailingSingleQuotedScalar
         | Kind::InvalidTrailingDoubleQuotedScalar
+        | Kind::CommentInterceptedScalar
         | Kind::MisplacedFlowCollectionEnd => (
             "did not find expected key".into(),
             Parser,
@@ -97,6 +118,12 @@ pub(super) fn translate(source: SourceId, text: &str, error: &ScanError, open: &
         }
         Kind::UndeclaredTagHandle => ("found undefined tag handle".into(), Parser, Some(problem), None),
         Kind::UnsupportedYamlMajorVersion => ("found incompatible YAML document".into(), Parser, None, None),
+        Kind::TabInPlainScalar => (
+            "found a tab character that violates indentation".into(),
+            Scanner,
+            Some(problem),
+            Some("indent with spaces: YAML does not allow tabs there"),
+        ),
         Kind::TabNotAllowed | Kind::TabInBlockIndentation | Kind::TabInIndentation => (
             cannot_start.into(),
             Scanner,
@@ -211,6 +238,32 @@ pub(super) fn translate(source: SourceId, text: &str, error: &ScanError, open: &
         Some(help) => diagnostic.help(help),
         None => diagnostic,
     }
+}
+
+/// Says whether a value must follow a text.
+fn expects_value(before: &str) -> bool {
+    before.trim_end().ends_with([':', '-', ',', '[', '{', '?']) || before.trim().is_empty()
+}
+
+/// Refuses a tab in the indentation of a block, which the parser lets pass behind spaces.
+pub(super) fn tab_in_indentation(source: SourceId, text: &str, start: usize) -> Option<Diagnostic> {
+    let line = text[..start].rfind('\n').map_or(0, |newline| newline + 1);
+    let indentation = &text[line..start];
+    if !indentation.bytes().all(|byte| matches!(byte, b' ' | b'\t')) {
+        return None;
+    }
+    let tab = line + indentation.find('\t')?;
+    let number = text[..tab].matches('\n').count() + 1;
+    let place = if number > 1 {
+        format!("line {number}: ")
+    } else {
+        String::new()
+    };
+    Some(
+        Diagnostic::error(format!("yaml: {place}found character that cannot start any token"))
+            .at(Span::new(source, tab, tab + 1))
+            .help("indent with spaces: YAML does not allow tabs there"),
+    )
 }
 
 /// Returns the line go-yaml names, if it names one.

@@ -165,7 +165,9 @@ fn text(text: &str, is_key: bool, indent: usize) -> String {
         };
     }
     let reads_as_text = matches!(resolve_plain(text), Value::String(_));
-    if !reads_as_text || is_base_60(text) || is_old_boolean(text) {
+    // As a key, this text would merge; go-yaml forgets that.
+    let merges = is_key && text == "<<";
+    if merges || !reads_as_text || is_base_60(text) || is_old_boolean(text) {
         double_quoted(text)
     } else if allowed.plain {
         text.to_owned()
@@ -268,7 +270,9 @@ fn double_quoted(text: &str) -> String {
             '\u{85}' => "\\N",
             '\u{2028}' => "\\L",
             '\u{2029}' => "\\P",
-            _ if is_printable(character) => {
+            '\u{A0}' if text.starts_with('\u{FEFF}') => "\\_",
+            // go-yaml takes every character for the mark when a text begins with one.
+            _ if is_printable(character) && !text.starts_with('\u{FEFF}') => {
                 quoted.push(character);
                 continue;
             }
