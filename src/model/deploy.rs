@@ -1,6 +1,6 @@
 //! How many containers a service has, what they may use, and what only an orchestrator heeds.
 
-use super::{Bytes, Duration, Extensions, Labels, Mapping};
+use super::{Bytes, Dialect, Duration, Emit, Extensions, Labels, Mapping, Value};
 
 object! {
     /// The `deploy` attribute.
@@ -57,10 +57,22 @@ object! {
     pub struct DeviceRequest {
         capabilities: Vec<String> = Key::new("capabilities"),
         driver: String = Key::new("driver"),
-        /// -1 asks for all.
-        count: i64 = Key::new("count"),
+        count: DeviceCount = Key::new("count"),
         device_ids: Vec<String> = Key::new("device_ids"),
         options: Mapping = Key::new("options"),
+    }
+}
+
+/// How many devices; -1 asks for all.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct DeviceCount(pub i64);
+
+impl Emit for DeviceCount {
+    fn is_empty(&self) -> bool {
+        self.0 == 0
+    }
+    fn emit(&self, _: Dialect) -> Value {
+        Value::Int(self.0)
     }
 }
 

@@ -9,6 +9,7 @@
 #[macro_use]
 mod object;
 mod build;
+pub mod decode;
 mod deploy;
 mod develop;
 mod emit;
@@ -24,8 +25,8 @@ mod value;
 
 pub use build::{Build, SshKey, SshKeys};
 pub use deploy::{
-    Deploy, DeviceRequest, DiscreteResource, GenericResource, Placement, PlacementPreference, Resource, Resources,
-    RestartPolicy, UpdateConfig,
+    Deploy, DeviceCount, DeviceRequest, DiscreteResource, GenericResource, Placement, PlacementPreference, Resource,
+    Resources, RestartPolicy, UpdateConfig,
 };
 pub use develop::{Develop, Hook, Watch};
 pub use emit::{Dialect, Emit, Key, Omit};
@@ -36,8 +37,8 @@ pub use resource::{Config, Ipam, IpamPool, Model, Network, Secret, Volume};
 pub use scalar::{Bytes, Command, Duration, Environment, FileMode, Hosts, Labels, Mapping};
 pub use service::{
     BindOptions, Blkio, BlkioLimit, BlkioWeight, CredentialSpec, Dependency, Device, EnvFile, FileReference,
-    HealthCheck, ImageOptions, Logging, Mount, Port, Provider, Required, Service, ServiceModel, ServiceNetwork,
-    TmpfsOptions, Ulimit, VolumeOptions,
+    HealthCheck, HealthTest, ImageOptions, Logging, Mount, Port, Provider, Required, Service, ServiceModel,
+    ServiceNetwork, TmpfsOptions, Ulimit, VolumeOptions,
 };
 pub use units::UnitError;
 pub use value::Value;

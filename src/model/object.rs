@@ -32,6 +32,22 @@ macro_rules! object {
             }
         }
 
+        impl $crate::model::decode::Decode for $name {
+            fn decode<'n>(
+                node: &'n $crate::yaml::Node,
+                at: &mut $crate::model::decode::Decoder<'n>,
+            ) -> Self {
+                use $crate::model::Key;
+                at.object(node);
+                Self {
+                    $($field: {
+                        const KEY: Key = $key;
+                        $crate::model::decode::attribute(KEY, node, at)
+                    },)*
+                }
+            }
+        }
+
         impl serde::Serialize for $name {
             fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
                 $crate::model::Emit::emit(self, $crate::model::Dialect::Json).serialize(serializer)

@@ -249,10 +249,30 @@ impl Emit for Required {
     }
 }
 
+/// The words of a health check; the first says how the others are run.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct HealthTest(pub Vec<String>);
+
+impl std::ops::Deref for HealthTest {
+    type Target = Vec<String>;
+    fn deref(&self) -> &Self::Target {
+        &self.0
+    }
+}
+
+impl Emit for HealthTest {
+    fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+    fn emit(&self, dialect: Dialect) -> Value {
+        self.0.emit(dialect)
+    }
+}
+
 object! {
     /// How to find out whether a container is healthy.
     pub struct HealthCheck {
-        test: Vec<String> = Key::new("test"),
+        test: HealthTest = Key::new("test"),
         timeout: Option<Duration> = Key::new("timeout"),
         interval: Option<Duration> = Key::new("interval"),
         retries: Option<u64> = Key::new("retries"),

@@ -7,6 +7,7 @@
 mod compose;
 mod diagnostic;
 mod events;
+mod golang;
 mod node;
 mod scalar;
 mod source;
@@ -17,6 +18,7 @@ pub mod writer;
 pub(crate) use compose::go_quote;
 pub use compose::{MAX_DEPTH, MAX_NODES, MAX_SOURCE_BYTES, parse};
 pub use diagnostic::{Diagnostic, Diagnostics, Severity};
+pub use golang::{go_format, go_type};
 pub use node::{Entry, Mapping, Node, Tag, Value};
 pub use scalar::{ScalarStyle, format_float};
 pub use source::{SourceId, Sources, Span};

@@ -227,7 +227,7 @@ fn health_check(check: &HealthCheck) -> Result<HealthConfig, CreateError> {
     let test = if check.disable {
         vec!["NONE".to_owned()]
     } else {
-        check.test.clone()
+        check.test.to_vec()
     };
     Ok(HealthConfig {
         test: some(test),
@@ -276,7 +276,7 @@ fn security_options(directory: &Path, options: &[String]) -> Result<(Vec<String>
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Command, Duration};
+    use crate::model::{Command, Duration, HealthTest};
 
     fn body(service: Service) -> ContainerCreateBody {
         let project = Project {
@@ -392,7 +392,7 @@ mod tests {
     fn a_disabled_health_check_is_none_at_all() {
         let service = Service {
             healthcheck: Some(HealthCheck {
-                test: vec!["CMD".into(), "true".into()],
+                test: HealthTest(vec!["CMD".into(), "true".into()]),
                 disable: true,
                 ..HealthCheck::default()
             }),

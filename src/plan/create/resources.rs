@@ -130,7 +130,7 @@ fn devices(service: &Service, host: &mut HostConfig) {
 fn request(device: &model::DeviceRequest, capabilities: Vec<String>) -> DeviceRequest {
     DeviceRequest {
         driver: text(&device.driver),
-        count: number(device.count),
+        count: number(device.count.0),
         device_ids: some(device.device_ids.clone()),
         capabilities: Some(vec![capabilities]),
         options: mapping(&device.options),

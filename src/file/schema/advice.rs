@@ -1,0 +1,51 @@
+//! What may have been meant by a key that nobody knows.
+
+use super::check::Violation;
+use super::shape::{Keys, Schema};
+use super::table::PROJECT;
+use crate::yaml::closest;
+
+/// Returns what may have been meant: a key spelled nearly so, or the place where the key belongs.
+pub fn advice(key: &str, violation: &Violation) -> Option<String> {
+    if let Some(known) = closest(key, violation.known_keys.iter().copied()) {
+        return Some(format!("did you mean `{known}`?"));
+    }
+    let mut places = Vec::new();
+    find(&PROJECT, &mut String::new(), key, &mut places, 0);
+    let place = places.into_iter().min_by_key(|place| place.matches('.').count())?;
+    let place = match violation.path.strip_prefix("services.") {
+        Some(rest) => place.replace("NAME", rest.split('.').next().unwrap_or("NAME")),
+        None => place,
+    };
+    Some(match place.as_str() {
+        "" => format!("`{key}` belongs at the top level of the file"),
+        place => format!("`{key}` belongs under {place}"),
+    })
+}
+
+fn find(schema: &'static Schema, path: &mut String, key: &str, places: &mut Vec<String>, depth: usize) {
+    if depth > 5 {
+        return;
+    }
+    if schema.property(key).is_some() {
+        places.push(path.clone());
+    }
+    let mut descend = |name: &str, schema: &'static Schema| {
+        let length = path.len();
+        if !path.is_empty() {
+            path.push('.');
+        }
+        path.push_str(name);
+        find(schema, path, key, places, depth + 1);
+        path.truncate(length);
+    };
+    for property in schema.properties {
+        descend(property.name, property.schema);
+    }
+    if let Keys::Named { schema, .. } = schema.keys {
+        descend("NAME", schema);
+    }
+    for form in schema.one_of {
+        find(form, path, key, places, depth);
+    }
+}
