@@ -1,0 +1,513 @@
+//! The phases of loading, in order.
+// compose-go loader/loader.go
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::Read;
+
+use super::canonical::{canonical, omit_empty, set_defaults};
+use super::checks::{check_project, check_tree};
+use super::discover::{Setup, discover, normalize_project_name};
+use super::environment::{EnvironmentReader, read_error};
+use super::interpolate::Interpolator;
+use super::merge::merge;
+use super::normalize::normalize;
+use super::options::{LoadError, LoadOptions, Loaded, LoadedModel};
+use super::paths::{PathBase, is_remote};
+use super::reset::Resets;
+use super::schema::{self, Violation};
+use super::tree::each_entry;
+use super::unique::enforce_unicity;
+use crate::model::decode::Decoder;
+use crate::model::{Dependencies, Project};
+use crate::yaml::{Diagnostic, Diagnostics, Mapping, Node, SourceId, Sources, Span, Value, parse};
+
+pub(super) type Variables = BTreeMap<String, String>;
+
+/// Where a group of files lies.
+#[derive(Clone)]
+pub(super) struct Place {
+    /// The directory that other files are looked for in.
+    pub absolute: String,
+    /// What relative paths become relative to; absolute for the project itself, relative to it for parts of it.
+    pub relative: String,
+}
+
+/// What becomes of one file on its own.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// It is part of the project.
+    Project,
+    /// A service of it is extended; it is checked where it ends up.
+    Base,
+}
+
+/// One Compose file.
+pub(super) struct ComposeFile {
+    pub name: String,
+    pub id: SourceId,
+}
+
+pub(super) struct Loader<'o> {
+    pub options: &'o LoadOptions,
+    pub sources: Sources,
+    pub warnings: Vec<Diagnostic>,
+    home: Option<String>,
+    warned_of_version: BTreeSet<String>,
+}
+
+/// Loads a project.
+pub fn load(options: &LoadOptions) -> Result<Loaded, LoadError> {
+    let mut loader = Loader::new(options);
+    match loader.project() {
+        Ok((project, env_files)) => Ok(Loaded {
+            project,
+            warnings: loader.warnings,
+            sources: loader.sources,
+            env_files,
+        }),
+        Err(diagnostics) => Err(loader.failure(diagnostics)),
+    }
+}
+
+/// Loads a project as a tree, without typing it: what `config --no-interpolate` prints.
+pub fn load_model(options: &LoadOptions) -> Result<LoadedModel, LoadError> {
+    let mut loader = Loader::new(options);
+    match loader.model() {
+        Ok((root, name, setup)) => Ok(LoadedModel {
+            root,
+            name,
+            environment: setup.environment,
+            warnings: loader.warnings,
+            sources: loader.sources,
+        }),
+        Err(diagnostics) => Err(loader.failure(diagnostics)),
+    }
+}
+
+/// Returns the variables that Compose files can use, without loading any.
+pub fn load_environment(options: &LoadOptions) -> Result<BTreeMap<String, String>, LoadError> {
+    let mut loader = Loader::new(options);
+    match discover(options, &mut loader.sources, &mut loader.warnings) {
+        Ok(setup) => Ok(setup.environment),
+        Err(diagnostics) => Err(loader.failure(diagnostics)),
+    }
+}
+
+impl<'o> Loader<'o> {
+    fn new(options: &'o LoadOptions) -> Self {
+        Self {
+            options,
+            sources: Sources::new(),
+            warnings: Vec::new(),
+            home: options.environment.get("HOME").cloned(),
+            warned_of_version: BTreeSet::new(),
+        }
+    }
+
+    fn failure(self, diagnostics: Diagnostics) -> LoadError {
+        LoadError {
+            diagnostics,
+            warnings: self.warnings,
+            sources: self.sources,
+        }
+    }
+
+    fn model(&mut self) -> Result<(Node, String, Setup), Diagnostics> {
+        let mut setup = discover(self.options, &mut self.sources, &mut self.warnings)?;
+        let files = self.read_files(&setup.files)?;
+        let name = self.project_name(&files, &setup)?;
+        setup.environment.insert("COMPOSE_PROJECT_NAME".into(), name.clone());
+        let place = Place {
+            absolute: setup.working_directory.clone(),
+            relative: setup.working_directory.clone(),
+        };
+        let paths = self.options.resolve_paths;
+        let mut root = self.group(&files, &place, &setup.environment, paths, &[])?;
+        if root.as_mapping().is_none_or(Mapping::is_empty) {
+            return Err(Diagnostic::error("empty compose file").into());
+        }
+        if name.is_empty() {
+            return Err(Diagnostic::error("project name must not be empty")
+                .help("give one with -p, or as `name:` in the file")
+                .into());
+        }
+        if self.options.normalize {
+            let span = root.span;
+            if let Some(top) = root.as_mapping_mut() {
+                top.insert("name", span, Node::string(name.clone(), span));
+            }
+            normalize(&mut root, &name, &setup.environment)?;
+        }
+        Ok((root, name, setup))
+    }
+
+    fn project(&mut self) -> Result<(Project, Vec<String>), Diagnostics> {
+        let (root, name, setup) = self.model()?;
+        let mut project = typed(&root)?;
+        project.name = name;
+        project.working_dir = setup.working_directory.clone().into();
+        project.environment = setup.environment.clone();
+        project.compose_files = setup.files.clone();
+        project.enable_profiles(&setup.profiles);
+        if self.options.check_consistency {
+            let complaints = check_project(&mut project);
+            if !complaints.is_empty() {
+                let found = complaints
+                    .into_iter()
+                    .map(|(message, path)| located(message, &path, &root));
+                return Err(Diagnostics(found.collect()));
+            }
+            check_cycles(&project, &root)?;
+        }
+        let mut reader = EnvironmentReader::new(&mut self.sources);
+        if self.options.resolve_environment {
+            reader.resolve_services(&mut project, &mut self.warnings)?;
+        }
+        reader.resolve_labels(&mut project, &mut self.warnings)?;
+        self.select(&mut project)?;
+        Ok((project, setup.env_files))
+    }
+
+    /// Turns on and off what the command line asks for.
+    fn select(&mut self, project: &mut Project) -> Result<(), Diagnostics> {
+        let services = &self.options.services;
+        if !services.is_empty() {
+            project.enable_services(services);
+            if self.options.resolve_environment {
+                let mut reader = EnvironmentReader::new(&mut self.sources);
+                reader.resolve_services(project, &mut self.warnings)?;
+            }
+            *project = std::mem::take(project)
+                .with_selected_services(services, Dependencies::Include)
+                .map_err(|error| Diagnostic::error(error.to_string()))?;
+        }
+        if !self.options.all_resources {
+            project.drop_unused_resources();
+        }
+        Ok(())
+    }
+
+    fn read_files(&mut self, files: &[String]) -> Result<Vec<ComposeFile>, Diagnostics> {
+        files.iter().map(|file| self.read_file(file)).collect()
+    }
+
+    /// Reads a Compose file's text.
+    pub(super) fn read_file(&mut self, path: &str) -> Result<ComposeFile, Diagnostics> {
+        if is_remote(path) {
+            return Err(
+                Diagnostic::error(format!("cannot read {path}: remote Compose files are not supported"))
+                    .help("fetch the file yourself and name the local copy")
+                    .into(),
+            );
+        }
+        let mut bytes = Vec::new();
+        let read = match path {
+            "-" => std::io::stdin().lock().read_to_end(&mut bytes).map(|_| ()),
+            path => std::fs::read(path).map(|read| bytes = read),
+        };
+        read.map_err(|error| read_error(path, &error))?;
+        let text = String::from_utf8(bytes)
+            .map_err(|_| Diagnostic::error(format!("failed to parse {path}: yaml: invalid leading UTF-8 octet")))?;
+        Ok(ComposeFile {
+            name: path.to_owned(),
+            id: self.sources.add(path, text),
+        })
+    }
+
+    /// Settles what the project is called.
+    fn project_name(&mut self, files: &[ComposeFile], setup: &Setup) -> Result<String, Diagnostics> {
+        if let Some(name) = &setup.given_name {
+            return Ok(name.clone());
+        }
+        let mut named: Option<Node> = None;
+        for file in files {
+            // A file that cannot be parsed is reported without saying which phase found it.
+            let documents =
+                parse(&mut self.sources, file.id).map_err(|diagnostics| without_prefix(diagnostics, file))?;
+            for document in documents {
+                match document.get("name") {
+                    Some(node) if node.as_sequence().is_some() || node.as_mapping().is_some() => {
+                        let (line, _) = self.sources.position(node.span);
+                        let tag = if node.as_sequence().is_some() { "!!seq" } else { "!!map" };
+                        let message =
+                            format!("yaml: unmarshal errors:\n  line {line}: cannot unmarshal {tag} into string");
+                        return Err(Diagnostic::error(message).at(node.span).into());
+                    }
+                    Some(node) if !node.is_null() && node.as_str() != Some("") => named = Some(node.clone()),
+                    _ => {}
+                }
+            }
+        }
+        let fallback = || {
+            let base = setup.working_directory.rsplit('/').next().unwrap_or_default();
+            normalize_project_name(base)
+        };
+        let Some(mut node) = named else {
+            return Ok(fallback());
+        };
+        if self.options.interpolate {
+            let variables = &setup.environment;
+            let lookup = |name: &str| variables.get(name).cloned();
+            let mut interpolator = Interpolator::new(&self.sources, &lookup);
+            interpolator.at(&mut node, &["name"]);
+            if !interpolator.errors.is_empty() {
+                return Err(Diagnostics(interpolator.errors));
+            }
+        }
+        let name = super::tree::go_format(&node);
+        Ok(if self.options.normalize {
+            normalize_project_name(&name)
+        } else {
+            name
+        })
+    }
+
+    /// Loads files that belong together into one canonical tree.
+    pub(super) fn group(
+        &mut self,
+        files: &[ComposeFile],
+        place: &Place,
+        variables: &Variables,
+        resolve_paths: bool,
+        included: &[String],
+    ) -> Result<Node, Diagnostics> {
+        let mut root: Option<Node> = None;
+        for file in files {
+            let (tree, _) = self.file(file, place, variables, root, included, Purpose::Project)?;
+            root = tree;
+        }
+        let mut root = root.unwrap_or_else(|| {
+            let id = files.first().map(|file| file.id);
+            let id = id.unwrap_or_else(|| self.sources.add("", ""));
+            Node::new(Value::Mapping(Mapping::new()), Span::new(id, 0, 0))
+        });
+        set_defaults(&mut root)?;
+        check_tree(&mut root)?;
+        if resolve_paths {
+            self.resolve_paths(&mut root, &place.relative)?;
+        }
+        resolve_contents(&mut root, variables)?;
+        Ok(root)
+    }
+
+    /// Makes the paths in a tree start from a directory.
+    pub(super) fn resolve_paths(&self, root: &mut Node, directory: &str) -> Result<(), Diagnostics> {
+        let base = PathBase {
+            directory,
+            home: self.home.as_deref(),
+        };
+        Ok(base.resolve(root)?)
+    }
+
+    /// Loads one file on top of earlier ones.
+    pub(super) fn file(
+        &mut self,
+        file: &ComposeFile,
+        place: &Place,
+        variables: &Variables,
+        earlier: Option<Node>,
+        included: &[String],
+        purpose: Purpose,
+    ) -> Result<(Option<Node>, Resets), Diagnostics> {
+        let mut root = earlier;
+        let mut last = Resets::default();
+        for mut document in parse(&mut self.sources, file.id)? {
+            let resets = Resets::take(&mut document);
+            match &document.value {
+                Value::Mapping(_) => {}
+                Value::Null if root.is_none() && self.sources.text(file.id).trim().is_empty() => {
+                    return Err(Diagnostic::error("empty compose file").at(document.span).into());
+                }
+                _ => {
+                    let message = "top-level object must be a mapping";
+                    return Err(Diagnostic::error(message).at(document.span).into());
+                }
+            }
+            if self.options.interpolate {
+                self.interpolate(&mut document, variables)?;
+            }
+            if purpose == Purpose::Project {
+                self.apply_extends(&mut document, file, place, variables, &resets)?;
+            }
+            if let Some(root) = &mut root {
+                resets.apply(root);
+            }
+            if purpose == Purpose::Project {
+                let mut included = included.to_vec();
+                included.push(file.name.clone());
+                self.apply_include(&mut document, place, variables, &included)?;
+            }
+            let mut tree = match root.take() {
+                Some(earlier) => merge(earlier, document)?,
+                None => document,
+            };
+            enforce_unicity(&mut tree)?;
+            if purpose == Purpose::Project {
+                self.validate(&mut tree, file)?;
+            }
+            canonical(&mut tree, !self.options.interpolate, &mut self.warnings)?;
+            omit_empty(&mut tree)?;
+            enforce_unicity(&mut tree)?;
+            root = Some(tree);
+            last = resets;
+        }
+        Ok((root, last))
+    }
+
+    fn interpolate(&mut self, document: &mut Node, variables: &Variables) -> Result<(), Diagnostics> {
+        let lookup = |name: &str| variables.get(name).cloned();
+        let mut interpolator = Interpolator::new(&self.sources, &lookup);
+        interpolator.document(document);
+        let (errors, warnings) = (interpolator.errors, interpolator.warnings);
+        self.warnings.extend(warnings);
+        if errors.is_empty() {
+            Ok(())
+        } else {
+            Err(Diagnostics(errors))
+        }
+    }
+
+    fn validate(&mut self, tree: &mut Node, file: &ComposeFile) -> Result<(), Diagnostics> {
+        let violations = schema::check(&schema::PROJECT, tree);
+        if !violations.is_empty() {
+            let found = violations
+                .into_iter()
+                .map(|violation| describe(violation, &file.name))
+                .collect();
+            return Err(Diagnostics(found));
+        }
+        let Some(version) = tree.as_mapping_mut().and_then(|top| top.remove("version")) else {
+            return Ok(());
+        };
+        if self.warned_of_version.insert(file.name.clone()) {
+            self.warnings.push(
+                Diagnostic::warning(format!(
+                    "{}: the attribute `version` is obsolete, it will be ignored, please remove it to avoid potential \
+                     confusion",
+                    file.name
+                ))
+                .at(version.key_span),
+            );
+        }
+        Ok(())
+    }
+}
+
+/// Puts docker compose's words and our advice into one.
+fn describe(violation: Violation, file: &str) -> Diagnostic {
+    let mut diagnostic =
+        Diagnostic::error(format!("validating {file}: {} {}", violation.path, violation.message)).at(violation.span);
+    if let Some(key) = &violation.unknown_key {
+        diagnostic.help = schema::advice(key, &violation);
+    }
+    diagnostic
+}
+
+/// Removes what only the phase of parsing says.
+fn without_prefix(mut diagnostics: Diagnostics, file: &ComposeFile) -> Diagnostics {
+    let prefix = format!("failed to parse {}: ", file.name);
+    for diagnostic in &mut diagnostics.0 {
+        if let Some(rest) = diagnostic.message.strip_prefix(&prefix)
+            && rest.starts_with("yaml: ")
+        {
+            diagnostic.message = rest.to_owned();
+        }
+    }
+    diagnostics
+}
+
+/// Gives secrets and configs the value of the variable they come from.
+// compose-go loader/environment.go
+fn resolve_contents(root: &mut Node, variables: &Variables) -> Result<(), Diagnostics> {
+    for section in ["secrets", "configs"] {
+        each_entry(root, section, |_, resource| {
+            let value = resource
+                .get("environment")
+                .and_then(Node::as_str)
+                .and_then(|name| variables.get(name));
+            if let Some(value) = value.cloned() {
+                let span = resource.span;
+                if let Some(mapping) = resource.as_mapping_mut() {
+                    mapping.insert("content", span, Node::string(value, span));
+                }
+            }
+            Ok(())
+        })?;
+    }
+    Ok(())
+}
+
+/// Makes a typed project of a canonical tree.
+fn typed(root: &Node) -> Result<Project, Diagnostics> {
+    let mut decoder = Decoder::default();
+    let mut project = Project {
+        services: decoder.section(root, "services"),
+        networks: decoder.section(root, "networks"),
+        volumes: decoder.section(root, "volumes"),
+        secrets: decoder.section(root, "secrets"),
+        configs: decoder.section(root, "configs"),
+        models: decoder.section(root, "models"),
+        extensions: crate::model::decode::extensions(root),
+        ..Project::default()
+    };
+    for (name, service) in &mut project.services {
+        service.name.clone_from(name);
+    }
+    let Some(first) = decoder.errors.first() else {
+        return Ok(project);
+    };
+    let lines: Vec<String> = decoder
+        .errors
+        .iter()
+        .map(|error| format!("'{}' {}", error.path, error.message))
+        .collect();
+    let message = format!("decoding failed due to the following error(s):\n\n{}", lines.join("\n"));
+    let mut diagnostic = Diagnostic::error(message).at(first.span);
+    for error in decoder.errors.iter().skip(1) {
+        diagnostic = diagnostic.related(error.span, error.message.clone());
+    }
+    Err(diagnostic.into())
+}
+
+/// Places a complaint at the deepest key of a path that the file has.
+pub(super) fn located(message: String, path: &[String], root: &Node) -> Diagnostic {
+    let mut span = None;
+    let mut node = root;
+    for key in path {
+        let Some(entry) = node.as_mapping().and_then(|mapping| mapping.entry(key)) else {
+            break;
+        };
+        span = Some(entry.key_span);
+        node = &entry.node;
+    }
+    let diagnostic = Diagnostic::error(message);
+    match span {
+        Some(span) => diagnostic.at(span),
+        None => diagnostic,
+    }
+}
+
+fn check_cycles(project: &Project, root: &Node) -> Result<(), Diagnostics> {
+    let edges: BTreeMap<String, Vec<String>> = project
+        .services
+        .iter()
+        .map(|(name, service)| {
+            let known = service
+                .depends_on
+                .keys()
+                .filter(|dependency| project.services.contains_key(*dependency));
+            (name.clone(), known.cloned().collect())
+        })
+        .collect();
+    match super::cycles::find(&edges) {
+        None => Ok(()),
+        Some(cycle) => {
+            let message = format!("dependency cycle detected: {}", cycle.join(" -> "));
+            let path: Vec<String> = ["services".to_owned(), cycle[0].clone(), "depends_on".to_owned()]
+                .into_iter()
+                .chain(cycle.get(1).cloned())
+                .collect();
+            Err(located(message, &path, root).into())
+        }
+    }
+}
