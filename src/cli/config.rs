@@ -1,8 +1,15 @@
 //! `compose config`: parse, resolve and render compose file in canonical format.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::process::ExitCode;
 
 use super::{CommandError, Context};
+use crate::file::interpolate::{self, Variable};
+use crate::file::{LoadOptions, Loaded, load_model};
+use crate::model::decode::plain;
+use crate::model::hash::service_hash;
+use crate::model::{Dependencies, Dialect, Emit, Project, Value};
+use crate::ui::stream;
 
 /// Parse, resolve and render compose file in canonical format
 #[derive(Debug, clap::Args)]
@@ -62,6 +69,274 @@ pub struct Args {
 
 /// Runs the command.
 pub async fn run(args: Args, context: &Context) -> Result<ExitCode, CommandError> {
-    let _ = args;
-    Err(context.not_available("config"))
+    let text = if args.list_services {
+        services(&args, context)?
+    } else if args.volumes {
+        lines(listed(context)?.project.volumes.keys())
+    } else if args.networks {
+        lines(listed(context)?.project.networks.keys())
+    } else if args.models {
+        lines(listed(context)?.project.models.keys())
+    } else if let Some(hash) = args.hash.as_deref().filter(|hash| !hash.is_empty()) {
+        hashes(hash, &args, context)?
+    } else if args.profiles {
+        profiles(&args, context)?
+    } else if args.images {
+        images(&args, context)?
+    } else if args.variables {
+        variables(&args, context)?
+    } else if args.environment {
+        environment(context)?
+    } else {
+        return rendered(&args, context);
+    };
+    stream::out(text)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn rendered(args: &Args, context: &Context) -> Result<ExitCode, CommandError> {
+    let format = match args.format.as_deref() {
+        None | Some("" | "yaml") => Format::Yaml,
+        Some("json") => Format::Json,
+        Some(other) => {
+            let other = stream::quoted(other);
+            return Err(CommandError::message(format!("unsupported format {other}")));
+        }
+    };
+    let text = if args.no_interpolate {
+        if !args.services.is_empty() {
+            stream::warn(
+                "service filtering is not applied when --no-interpolate is set, the full model will be rendered",
+            );
+        }
+        let model = load_model(&load_options(args, context)).map_err(|error| context.load_failure(error))?;
+        context.warn(&model.warnings, &model.sources);
+        let root = sorted(&plain(&model.root), format);
+        match format {
+            Format::Json => root.to_json_pretty(),
+            Format::Yaml => root.to_yaml(),
+        }
+    } else {
+        let project = project(args, context)?;
+        let text = match format {
+            Format::Json => project.emit(Dialect::Json).to_json_pretty(),
+            Format::Yaml => project.emit(Dialect::Yaml).to_yaml(),
+        };
+        // A file made of this output must mean the same when it is read again.
+        text.replace('$', "$$")
+    };
+    if args.quiet {
+        return Ok(ExitCode::SUCCESS);
+    }
+    match args.output.as_deref().filter(|path| !path.is_empty()) {
+        Some(path) => fs_err::write(context.absolute(path), text)?,
+        None => stream::out(text)?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Format {
+    Yaml,
+    Json,
+}
+
+/// How the flags want the project loaded.
+fn load_options(args: &Args, context: &Context) -> LoadOptions {
+    LoadOptions {
+        services: args.services.clone(),
+        interpolate: !args.no_interpolate,
+        normalize: !args.no_normalize && !context.globals.compatibility,
+        resolve_paths: !args.no_path_resolution,
+        check_consistency: !args.no_consistency,
+        ..context.load_options()
+    }
+}
+
+fn project(args: &Args, context: &Context) -> Result<Project, CommandError> {
+    if args.resolve_image_digests || args.lock_image_digests {
+        return Err(context.not_available("config --resolve-image-digests"));
+    }
+    let project = context.load_with(&load_options(args, context))?.project;
+    if !args.no_consistency {
+        unique_container_names(&project)?;
+    }
+    Ok(project)
+}
+
+// compose-go types/project.go: CheckContainerNameUnicity
+fn unique_container_names(project: &Project) -> Result<(), CommandError> {
+    let mut owners: BTreeMap<&str, &str> = BTreeMap::new();
+    for (name, service) in &project.services {
+        if service.container_name.is_empty() {
+            continue;
+        }
+        if let Some(owner) = owners.insert(&service.container_name, name) {
+            return Err(CommandError::message(format!(
+                "services.{name}: container name {} is already in use by service {owner}",
+                stream::quoted(&service.container_name)
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// Loads what the lists of names are made of.
+fn listed(context: &Context) -> Result<Loaded, CommandError> {
+    context.load_with(&LoadOptions {
+        resolve_environment: false,
+        ..context.load_options()
+    })
+}
+
+fn services(args: &Args, context: &Context) -> Result<String, CommandError> {
+    if args.no_interpolate {
+        let model = load_model(&load_options(args, context)).map_err(|error| context.load_failure(error))?;
+        context.warn(&model.warnings, &model.sources);
+        let names = model.root.get("services").and_then(|services| services.as_mapping());
+        return Ok(lines(names.into_iter().flat_map(|services| services.keys())));
+    }
+    let project = listed(context)?.project;
+    let names: Vec<String> = project.services.keys().cloned().collect();
+    Ok(lines(project.closure(&names, Dependencies::Include)?))
+}
+
+fn hashes(hash: &str, args: &Args, context: &Context) -> Result<String, CommandError> {
+    let chosen: Vec<String> = if hash == "*" {
+        Vec::new()
+    } else {
+        hash.split(',').map(str::to_owned).collect()
+    };
+    let options = LoadOptions {
+        resolve_environment: false,
+        services: chosen.clone(),
+        ..load_options(args, context)
+    };
+    let project = context.load_with(&options)?.project;
+    let names: Vec<&String> = if chosen.is_empty() {
+        project.services.keys().collect()
+    } else {
+        chosen.iter().collect()
+    };
+    let mut text = String::new();
+    for name in names {
+        let hash = service_hash(project.service(name)?);
+        text.push_str(&format!("{name} {hash}\n"));
+    }
+    Ok(text)
+}
+
+fn profiles(args: &Args, context: &Context) -> Result<String, CommandError> {
+    let options = LoadOptions {
+        resolve_environment: false,
+        services: args.services.clone(),
+        ..context.load_options()
+    };
+    let project = context.load_with(&options)?.project;
+    let found: BTreeSet<&String> = project.all_services().flat_map(|service| &service.profiles).collect();
+    Ok(lines(found))
+}
+
+fn images(args: &Args, context: &Context) -> Result<String, CommandError> {
+    let options = LoadOptions {
+        resolve_environment: false,
+        services: args.services.clone(),
+        ..load_options(args, context)
+    };
+    let project = context.load_with(&options)?.project;
+    let separator = if context.globals.compatibility { "_" } else { "-" };
+    let images = project
+        .services
+        .values()
+        .map(|service| project.image_name(service, separator));
+    Ok(lines(images))
+}
+
+fn variables(args: &Args, context: &Context) -> Result<String, CommandError> {
+    let options = LoadOptions {
+        interpolate: false,
+        ..load_options(args, context)
+    };
+    let model = load_model(&options).map_err(|error| context.load_failure(error))?;
+    context.warn(&model.warnings, &model.sources);
+    let mut found: BTreeMap<String, Variable> = BTreeMap::new();
+    for variable in interpolate::variables(&model.root) {
+        found.insert(variable.name.clone(), variable);
+    }
+    let value = |name: &str| model.environment.get(name).cloned().unwrap_or_default();
+    if args.format.as_deref() == Some("json") {
+        let entries = found
+            .into_values()
+            .map(|variable| {
+                let text = Value::String;
+                let object = Value::Map(vec![
+                    ("Name".into(), text(variable.name.clone())),
+                    ("DefaultValue".into(), text(variable.default_value)),
+                    ("PresenceValue".into(), text(variable.presence_value)),
+                    ("Required".into(), Value::Bool(variable.required)),
+                ]);
+                (variable.name, object)
+            })
+            .collect();
+        return Ok(format!("{}\n", Value::Map(entries).to_json_pretty()));
+    }
+    let rows = found.into_values().map(|variable| {
+        vec![
+            variable.name.clone(),
+            variable.required.to_string(),
+            variable.default_value,
+            value(&variable.name),
+            variable.presence_value,
+        ]
+    });
+    let header = ["NAME", "REQUIRED", "DEFAULT VALUE", "VALUE", "ALTERNATE VALUE"];
+    let mut table = vec![header.map(str::to_owned).to_vec()];
+    table.extend(rows);
+    Ok(aligned(&table))
+}
+
+/// Lines up columns, three spaces apart.
+fn aligned(rows: &[Vec<String>]) -> String {
+    let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
+    let width = |column: usize| {
+        let cells = rows.iter().filter_map(|row| row.get(column));
+        cells.map(|cell| cell.chars().count()).max().unwrap_or(0) + 3
+    };
+    let widths: Vec<usize> = (0..columns).map(width).collect();
+    let mut text = String::new();
+    for row in rows {
+        for (index, cell) in row.iter().enumerate() {
+            text.push_str(cell);
+            if index + 1 < row.len() {
+                let padding = widths[index] - cell.chars().count();
+                text.extend(std::iter::repeat_n(' ', padding));
+            }
+        }
+        text.push('\n');
+    }
+    text
+}
+
+fn environment(context: &Context) -> Result<String, CommandError> {
+    let loaded = listed(context)?;
+    let entries = loaded.project.environment.iter();
+    Ok(lines(entries.map(|(name, value)| format!("{name}={value}"))))
+}
+
+fn lines<T: AsRef<str>>(items: impl IntoIterator<Item = T>) -> String {
+    let mut text = String::new();
+    for item in items {
+        text.push_str(item.as_ref());
+        text.push('\n');
+    }
+    text
+}
+
+/// Puts the keys of every mapping into the order in which a map of Go's is printed.
+fn sorted(value: &Value, format: Format) -> Value {
+    let dialect = match format {
+        Format::Json => Dialect::Json,
+        Format::Yaml => Dialect::Yaml,
+    };
+    value.emit(dialect)
 }

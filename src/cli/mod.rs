@@ -29,6 +29,7 @@ mod logs;
 mod ls;
 mod pause;
 mod port;
+mod project;
 mod ps;
 mod ps_row;
 mod publish;

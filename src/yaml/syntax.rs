@@ -53,12 +53,16 @@ pub(super) fn translate(source: SourceId, text: &str, error: &ScanError, open: &
             let message = format!("unknown anchor '{name}' referenced");
             (message, Silent, None, Some("define it with `&` above this line"))
         }
-        Kind::MisplacedFlowCollectionEnd if expects_value(&text[..start]) => (
-            "did not find expected node content".into(),
-            Parser,
-            Some(problem),
-            Some("put the value in quotes"),
-        ),
+        Kind::MisplacedFlowCollectionEnd | Kind::MismatchedFlowCollectionEnd { .. }
+            if expects_value(&text[..start]) =>
+        {
+            (
+                "did not find expected node content".into(),
+                Parser,
+                Some(problem),
+                Some("put the value in quotes"),
+            )
+        }
         Kind::UnexpectedEofFlowSequence
         | Kind::UnexpectedEofFlowMapping
         | Kind::UnexpectedEofImplicitFlowMapping
