@@ -210,28 +210,25 @@ impl Store {
         let _working = self.working()?;
         let mut spool = self.blob_file()?;
         let (_, tar) = layers::decompress(from).map_err(ImageError::file("read", Path::new("archive")))?;
-        let info = self.unpack(
+        let unfinished = self.unpack(
             Tee {
                 from: tar,
                 to: &mut spool,
             },
             None,
-            None,
         )?;
-        if info.blob.is_none() {
-            let size = spool
-                .as_file()
-                .metadata()
-                .map_err(ImageError::file("read", spool.path()))?
-                .len();
-            self.keep_blob(spool, &info.diff_id)?;
-            let blob = Blob {
-                digest: info.diff_id.clone(),
-                size,
-                media_type: MEDIA_TYPE_TAR.to_owned(),
-            };
-            self.set_layer_blob(&info.diff_id, blob)?;
-        }
+        let size = spool
+            .as_file()
+            .metadata()
+            .map_err(ImageError::file("read", spool.path()))?
+            .len();
+        self.keep_blob(spool, &unfinished.diff_id)?;
+        let blob = Blob {
+            digest: unfinished.diff_id.clone(),
+            size,
+            media_type: MEDIA_TYPE_TAR.to_owned(),
+        };
+        let info = self.finish(unfinished, Some(blob))?;
         config.rootfs.diff_ids = vec![info.diff_id];
         self.sync()?;
         self.add(&config, name.map(std::slice::from_ref).unwrap_or_default(), None)
@@ -455,19 +452,19 @@ impl Store {
         let reading = || ImageError::file("read", files.path());
         let (compression, _) = layers::decompress(files.open(layer.file)?).map_err(reading())?;
         let from = files.open(layer.file)?;
-        let (info, arrived) = match compression {
+        let (unfinished, arrived) = match compression {
             // Kept compressed: fast to make, and a third of the size.
             Compression::None => {
                 let mut encoder = zstd::stream::write::Encoder::new(&mut spool, 1).map_err(reading())?;
-                let info = self.unpack(Tee { from, to: &mut encoder }, Some(layer.diff_id), None)?;
+                let unfinished = self.unpack(Tee { from, to: &mut encoder }, Some(layer.diff_id))?;
                 encoder.finish().map_err(reading())?;
-                (info, None)
+                (unfinished, None)
             }
             Compression::Gzip | Compression::Zstd => {
                 let mut arrived = HashingReader::new(Tee { from, to: &mut spool });
                 let (_, tar) = layers::decompress(&mut arrived).map_err(reading())?;
-                let info = self.unpack(tar, Some(layer.diff_id), None)?;
-                (info, Some(arrived.finish().map_err(reading())?.0))
+                let unfinished = self.unpack(tar, Some(layer.diff_id))?;
+                (unfinished, Some(arrived.finish().map_err(reading())?.0))
             }
         };
         let stated = layer.digest.unwrap_or(layer.diff_id);
@@ -497,8 +494,7 @@ impl Store {
             size,
             media_type: compression.media_type().to_owned(),
         };
-        self.set_layer_blob(&info.diff_id, blob)?;
-        Ok(info)
+        self.finish(unfinished, Some(blob))
     }
 
     /// Writes images as an archive that `docker load` and OCI tools read.

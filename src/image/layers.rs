@@ -86,6 +86,13 @@ impl Scratch {
     }
 }
 
+/// A layer that is unpacked and right, but not in the store yet.
+pub(super) struct Unfinished {
+    scratch: Scratch,
+    pub diff_id: String,
+    size: u64,
+}
+
 impl Store {
     /// Returns the directory of an unpacked layer.
     pub fn layer_directory(&self, diff_id: &str) -> PathBuf {
@@ -178,25 +185,20 @@ impl Store {
                     .and_then(|(mut out, _)| out.flush().map_err(pack::PackError::Write))
             });
             // The tar of what was unpacked is the tar it was unpacked from: both are in the one order.
-            let unpacked = self.unpack(reader, None, None);
+            let unpacked = self.unpack(reader, None);
             // A panic there has been reported already; here it is a pack that did not finish.
             match packing.join() {
                 Ok(Err(source)) => Err(ImageError::Pack {
                     layer: directory.display().to_string(),
                     source,
                 }),
-                _ => unpacked,
+                _ => self.finish(unpacked?, None),
             }
         })
     }
 
-    /// Unpacks an uncompressed tar as a layer, which must have the digest `expected` if one is known.
-    pub(super) fn unpack(
-        &self,
-        tar: impl Read,
-        expected: Option<&str>,
-        blob: Option<Blob>,
-    ) -> Result<LayerInfo, ImageError> {
+    /// Unpacks an uncompressed tar, which must have the digest `expected` if one is known. It is no layer until it is finished.
+    pub(super) fn unpack(&self, tar: impl Read, expected: Option<&str>) -> Result<Unfinished, ImageError> {
         let name = expected.map_or("of an archive", digest::short).to_owned();
         let refused = |source| ImageError::Unpack {
             layer: name.clone(),
@@ -220,12 +222,21 @@ impl Store {
             let list: Vec<String> = unpacked.implied.iter().map(|path| path.display().to_string()).collect();
             index::write(&path, &list)?;
         }
-        let info = LayerInfo {
+        Ok(Unfinished {
+            scratch,
             diff_id: unpacked.diff_id,
             size: unpacked.size,
+        })
+    }
+
+    /// Makes what was unpacked a layer. `blob` is what it arrived as, already kept; without one, packing it must give its tar.
+    pub(super) fn finish(&self, unfinished: Unfinished, blob: Option<Blob>) -> Result<LayerInfo, ImageError> {
+        let info = LayerInfo {
+            diff_id: unfinished.diff_id,
+            size: unfinished.size,
             blob,
         };
-        self.install(scratch, info)
+        self.install(unfinished.scratch, info)
     }
 
     /// Settles the directories that layers (bottom first) only implied, once all of them are there.

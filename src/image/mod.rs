@@ -5,6 +5,7 @@
 
 mod archive;
 mod config;
+mod credentials;
 mod digest;
 mod files;
 mod index;
@@ -12,7 +13,9 @@ mod layers;
 mod pack;
 mod progress;
 mod reference;
+mod registry;
 mod remove;
+mod settings;
 mod store;
 mod tree;
 mod unpack;
@@ -25,7 +28,9 @@ pub use layers::Scratch;
 pub use pack::{PackError, PackOptions, pack_directory};
 pub use progress::{Progress, ProgressSink, silent};
 pub use reference::{Reference, ReferenceError, Source};
+pub use registry::{Login, PullOptions, PushOptions, RegistryError};
 pub use remove::{Conflict, ImageUser, Removed};
+pub use settings::Settings;
 pub use store::{Blob, CacheRecord, Image, LayerInfo, Store};
 pub use unpack::{Limits, UnpackError, Unpacked, unpack_layer};
 pub use view::{FileKind, Found, View};
@@ -81,6 +86,8 @@ pub enum ImageError {
         "image {image} is a view of the directory {directory} and cannot be written out; copy what it needs into an image made FROM scratch"
     )]
     DirectoryView { image: String, directory: String },
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
     #[error("cannot tell whether {} is a directory to use as a root file system", path.display())]
     Rootfs {
         path: PathBuf,

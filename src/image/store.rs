@@ -32,9 +32,14 @@ pub struct Store {
 pub(super) struct Inner {
     pub(super) root: PathBuf,
     state: Mutex<State>,
+    /// Layers that are being pulled, by diff id.
+    flights: Mutex<HashMap<String, Flight>>,
     /// Held shared as long as the store is open, so that nobody clears its unfinished work away.
     _open: File,
 }
+
+/// Held by whoever is fetching a layer.
+type Flight = Arc<tokio::sync::Mutex<()>>;
 
 #[derive(Default)]
 struct State {
@@ -138,6 +143,7 @@ impl Store {
             inner: Arc::new(Inner {
                 root,
                 state: Mutex::default(),
+                flights: Mutex::default(),
                 _open: open,
             }),
         };
@@ -394,6 +400,13 @@ impl Store {
         let info = self.read_layer(diff_id)?;
         self.memory().layers.insert(diff_id.to_owned(), info.clone());
         Ok(info)
+    }
+
+    /// Returns what to hold while fetching a layer, so that nobody fetches it twice at once.
+    pub(super) fn flight(&self, diff_id: &str) -> Flight {
+        let mut flights = self.inner.flights.lock().unwrap_or_else(PoisonError::into_inner);
+        flights.retain(|_, flight| Arc::strong_count(flight) > 1);
+        flights.entry(diff_id.to_owned()).or_default().clone()
     }
 
     pub(super) fn forget_layer(&self, diff_id: &str) {

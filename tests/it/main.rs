@@ -5,6 +5,7 @@ mod coder;
 mod crash;
 mod example;
 mod grammars;
+mod image;
 mod licences;
 mod refusals;
 mod support;
