@@ -291,6 +291,7 @@ mod tests {
             interface: "eth0".into(),
             host_interface: String::new(),
             gw_priority: 0,
+            link_local: Vec::new(),
             leads_out: true,
         }
     }

@@ -99,6 +99,8 @@ pub struct NetworkState {
     pub spec: NetworkSpec,
     /// The host's interface; none for `host` and `none`.
     pub bridge: Option<String>,
+    /// Whether the interface is ours to delete; one that a user made before is not.
+    pub owns_bridge: bool,
     pub pools: Vec<Pool>,
 }
 
@@ -171,6 +173,8 @@ pub struct EndpointState {
     /// The other end, on the bridge.
     pub host_interface: String,
     pub gw_priority: i64,
+    /// Further addresses, with their prefixes.
+    pub link_local: Vec<(IpAddr, u8)>,
     /// Whether the network leads out of itself.
     pub leads_out: bool,
 }

@@ -7,5 +7,6 @@ mod example;
 mod grammars;
 mod image;
 mod licences;
+mod net;
 mod refusals;
 mod support;

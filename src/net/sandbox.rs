@@ -1,0 +1,227 @@
+//! A container's network namespace: made, changed and looked into by worker threads.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::os::fd::{BorrowedFd, OwnedFd};
+
+use super::dns;
+use super::error::NetError;
+use super::link::{self, Index, Veth};
+use super::spec::EndpointState;
+use super::worker::Host;
+use crate::os::netlink::{Message, Protocol, RequestError, Socket};
+
+/// A plug: an endpoint, and the bridge it goes to.
+#[derive(Clone, Debug)]
+pub struct Plug {
+    pub endpoint: EndpointState,
+    /// None: a network whose driver makes no interfaces.
+    pub bridge: Option<Index>,
+    pub mtu: Option<u32>,
+}
+
+/// What a new namespace is to have.
+#[derive(Debug, Default)]
+pub struct Plan {
+    pub plugs: Vec<Plug>,
+    pub sysctls: BTreeMap<String, String>,
+    /// Whether names are answered inside.
+    pub resolves: bool,
+}
+
+/// A namespace that was made.
+#[derive(Debug)]
+pub struct Made {
+    pub namespace: OwnedFd,
+    pub resolver: Option<dns::Sockets>,
+}
+
+/// Makes a namespace.
+pub fn make(host: &mut Host, plan: &Plan) -> Result<Made, NetError> {
+    let (namespace, resolver) = host.in_new_namespace(|host, namespace| {
+        let mut inside = Socket::open(Protocol::Route).map_err(NetError::system("open a netlink socket"))?;
+        const LOOPBACK: Index = 1;
+        inside.request(vec![link::set_up(LOOPBACK, "lo")])?;
+        set_sysctls(&plan.sysctls)?;
+        plug_in(host, &mut inside, namespace, &plan.plugs)?;
+        set_routes(
+            &mut inside,
+            &[],
+            &plan.plugs.iter().map(|plug| &plug.endpoint).collect::<Vec<_>>(),
+        )?;
+        if !plan.resolves {
+            return Ok(None);
+        }
+        let sockets = dns::Sockets::open().map_err(NetError::system("open the container's resolver"))?;
+        Ok(Some(sockets))
+    })?;
+    Ok(Made { namespace, resolver })
+}
+
+/// Adds an attachment to a namespace that exists; `others` are those it has.
+pub fn connect(
+    host: &mut Host,
+    namespace: BorrowedFd<'_>,
+    plug: &Plug,
+    others: &[EndpointState],
+) -> Result<(), NetError> {
+    host.in_namespace(namespace, |host| {
+        let mut inside = Socket::open(Protocol::Route).map_err(NetError::system("open a netlink socket"))?;
+        plug_in(host, &mut inside, namespace, std::slice::from_ref(plug))?;
+        let before: Vec<&EndpointState> = others.iter().collect();
+        let after: Vec<&EndpointState> = before.iter().copied().chain([&plug.endpoint]).collect();
+        set_routes(&mut inside, &before, &after)
+    })
+}
+
+/// Takes an attachment away from a namespace that goes on; `others` are those it keeps.
+pub fn disconnect(
+    host: &mut Host,
+    namespace: BorrowedFd<'_>,
+    endpoint: &EndpointState,
+    others: &[EndpointState],
+) -> Result<(), NetError> {
+    cut_off(host, std::slice::from_ref(endpoint));
+    host.in_namespace(namespace, |_| {
+        let mut inside = Socket::open(Protocol::Route).map_err(NetError::system("open a netlink socket"))?;
+        // Its routes go with it.
+        inside
+            .request(vec![link::delete(&endpoint.interface)])
+            .or_else(|error| {
+                if error.errno() == Some(libc::ENODEV) {
+                    Ok(())
+                } else {
+                    Err(error)
+                }
+            })?;
+        let after: Vec<&EndpointState> = others.iter().collect();
+        let kept: Vec<&EndpointState> = after.clone();
+        let was_default =
+            |ipv4| default(&[kept.clone(), vec![endpoint]].concat(), ipv4).is_some_and(|of| of == endpoint);
+        for ipv4 in [true, false] {
+            if was_default(ipv4)
+                && let Some(next) = default(&after, ipv4)
+                && let Some(gateway) = gateway(next, ipv4)
+                && let Some(link) = link::find(&mut inside, &next.interface)?
+            {
+                inside.request(vec![link::add_default_route(link.index, gateway)])?;
+            }
+        }
+        Ok(())
+    })
+}
+
+/// Stops all traffic of attachments at once, before their namespace has died.
+pub fn cut_off(host: &mut Host, endpoints: &[EndpointState]) {
+    for endpoint in endpoints {
+        let name = &endpoint.host_interface;
+        if let Ok(Some(found)) = link::find(&mut host.route, name) {
+            // It may die under our hands: that is what it should do.
+            let _ = host.route.request(vec![link::disable_port(found.index, name)]);
+        }
+    }
+}
+
+fn plug_in(host: &mut Host, inside: &mut Socket, namespace: BorrowedFd<'_>, plugs: &[Plug]) -> Result<(), NetError> {
+    let pairs = plugs.iter().filter_map(|plug| {
+        Some(link::create_veth(&Veth {
+            host: &plug.endpoint.host_interface,
+            bridge: plug.bridge?,
+            inside: &plug.endpoint.interface,
+            namespace,
+            mac: plug.endpoint.mac,
+            mtu: plug.mtu,
+        }))
+    });
+    host.route.request(pairs.collect())?;
+    let mut messages = Vec::new();
+    for plug in plugs {
+        let endpoint = &plug.endpoint;
+        let name = &endpoint.interface;
+        let Some(found) = link::find(inside, name)? else {
+            continue;
+        };
+        messages.extend(settings(found.index, name, endpoint));
+    }
+    inside.request(messages)?;
+    Ok(())
+}
+
+fn settings(index: Index, name: &str, endpoint: &EndpointState) -> Vec<Message> {
+    let mut messages = Vec::new();
+    if endpoint.ipv6.is_none() {
+        messages.push(link::no_link_local(index, name));
+    }
+    messages.push(link::set_up(index, name));
+    if let Some(address) = endpoint.ipv4 {
+        messages.push(link::add_address(index, name, address.into(), endpoint.ipv4_prefix));
+    }
+    if let Some(address) = endpoint.ipv6 {
+        messages.push(link::add_address(index, name, address.into(), endpoint.ipv6_prefix));
+    }
+    for &(address, prefix) in &endpoint.link_local {
+        messages.push(link::add_address(index, name, address, prefix));
+    }
+    messages
+}
+
+/// Makes the default routes those of `after`, where they were those of `before`.
+fn set_routes(inside: &mut Socket, before: &[&EndpointState], after: &[&EndpointState]) -> Result<(), NetError> {
+    for ipv4 in [true, false] {
+        let (old, new) = (default(before, ipv4), default(after, ipv4));
+        if old == new {
+            continue;
+        }
+        if let Some(old) = old
+            && let Some(gateway) = gateway(old, ipv4)
+            && let Some(link) = link::find(inside, &old.interface)?
+        {
+            // The container may have changed its routes; then this is not ours any more.
+            let _: Result<(), RequestError> = inside.request(vec![link::delete_default_route(link.index, gateway)]);
+        }
+        if let Some(new) = new
+            && let Some(gateway) = gateway(new, ipv4)
+            && let Some(link) = link::find(inside, &new.interface)?
+        {
+            inside.request(vec![link::add_default_route(link.index, gateway)])?;
+        }
+    }
+    Ok(())
+}
+
+/// Returns the attachment that leads out: the highest `gw_priority`, then the first network by name.
+pub fn default<'a>(endpoints: &[&'a EndpointState], ipv4: bool) -> Option<&'a EndpointState> {
+    endpoints
+        .iter()
+        .copied()
+        .filter(|endpoint| gateway(endpoint, ipv4).is_some())
+        .min_by_key(|endpoint| (std::cmp::Reverse(endpoint.gw_priority), &endpoint.network_name))
+}
+
+fn gateway(endpoint: &EndpointState, ipv4: bool) -> Option<IpAddr> {
+    if ipv4 {
+        endpoint.gateway.map(IpAddr::V4)
+    } else {
+        endpoint.gateway6.map(IpAddr::V6)
+    }
+}
+
+fn set_sysctls(sysctls: &BTreeMap<String, String>) -> Result<(), NetError> {
+    for (name, value) in sysctls {
+        let Some(rest) = name.strip_prefix("net.").or_else(|| name.strip_prefix("net/")) else {
+            continue;
+        };
+        // A name may have a dot in an interface's name, when it is written with slashes.
+        let rest = if rest.contains('/') {
+            rest.to_owned()
+        } else {
+            rest.replace('.', "/")
+        };
+        if rest.split('/').any(|part| part == "..") {
+            continue;
+        }
+        std::fs::write(format!("/proc/sys/net/{rest}"), value)
+            .map_err(NetError::system(format!("set {name} to {value:?}")))?;
+    }
+    Ok(())
+}

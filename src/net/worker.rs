@@ -1,0 +1,116 @@
+//! The threads that change network namespaces.
+//!
+//! A thread's namespace is its own, so work inside a container's namespace is done by threads that do nothing else;
+//! what runs on tokio's threads is always in the host's.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::oneshot;
+
+use super::error::NetError;
+use crate::os::netlink::{Protocol, Socket};
+use crate::os::netns;
+
+/// Two, because the kernel makes namespaces in parallel but links one at a time.
+const THREADS: usize = 2;
+
+type Job = Box<dyn FnOnce(&mut Host) + Send>;
+
+/// What a job works with: the host's namespace, seen from wherever the thread is.
+#[derive(Debug)]
+pub struct Host {
+    namespace: OwnedFd,
+    /// Links, addresses and routes of the host.
+    pub route: Socket,
+}
+
+/// The threads.
+#[derive(Clone, Debug)]
+pub struct Workers {
+    jobs: Sender<Job>,
+}
+
+impl Workers {
+    /// Starts the threads in the namespace of the calling one, which is the host's to them.
+    pub fn start() -> Result<Self, NetError> {
+        let (jobs, queue) = channel::<Job>();
+        let queue = Arc::new(Mutex::new(queue));
+        for at in 0..THREADS {
+            let failed = || NetError::system("start a thread for network namespaces");
+            let mut host = Host::open().map_err(failed())?;
+            let queue = Arc::clone(&queue);
+            std::thread::Builder::new()
+                .name(format!("net-{at}"))
+                .stack_size(256 * 1024)
+                .spawn(move || work(&mut host, &queue))
+                .map_err(failed())?;
+        }
+        Ok(Self { jobs })
+    }
+
+    /// Runs a job on one of the threads.
+    pub async fn run<T: Send + 'static>(
+        &self,
+        job: impl FnOnce(&mut Host) -> T + Send + 'static,
+    ) -> Result<T, NetError> {
+        let (done, result) = oneshot::channel();
+        let job = Box::new(move |host: &mut Host| {
+            // Nobody waits any more if the caller was dropped; the job's work is done all the same.
+            let _ = done.send(job(host));
+        });
+        self.jobs.send(job).map_err(|_| NetError::Ended)?;
+        result.await.map_err(|_| NetError::Ended)
+    }
+}
+
+fn work(host: &mut Host, queue: &Mutex<Receiver<Job>>) {
+    loop {
+        let job = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
+        let Ok(job) = job else { return };
+        job(host);
+    }
+}
+
+impl Host {
+    fn open() -> io::Result<Self> {
+        Ok(Self {
+            namespace: netns::current()?,
+            route: Socket::open(Protocol::Route)?,
+        })
+    }
+
+    /// Makes a namespace and does `work` in it.
+    pub fn in_new_namespace<T>(
+        &mut self,
+        work: impl FnOnce(&mut Self, BorrowedFd<'_>) -> Result<T, NetError>,
+    ) -> Result<(OwnedFd, T), NetError> {
+        netns::unshare().map_err(NetError::system("create a network namespace"))?;
+        let namespace = netns::current().map_err(NetError::system("open the new network namespace"));
+        let result = namespace.and_then(|namespace| {
+            let made = work(self, namespace.as_fd())?;
+            Ok((namespace, made))
+        });
+        self.go_back();
+        result
+    }
+
+    /// Does `work` in a namespace that exists.
+    pub fn in_namespace<T>(
+        &mut self,
+        namespace: BorrowedFd<'_>,
+        work: impl FnOnce(&mut Self) -> Result<T, NetError>,
+    ) -> Result<T, NetError> {
+        netns::enter(namespace).map_err(NetError::system("enter the container's network namespace"))?;
+        let result = work(self);
+        self.go_back();
+        result
+    }
+
+    /// Returns to the host's namespace. A thread that cannot ends here: it must not do the next job in a container's.
+    fn go_back(&self) {
+        netns::enter(&self.namespace).expect("a namespace that a thread came from can be entered again");
+    }
+}

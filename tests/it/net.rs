@@ -1,0 +1,970 @@
+//! Container networks, with packets: each test has a "host" of its own, a network namespace in which the engine's
+//! networks are made, and an "outside" beyond it.
+
+use std::collections::BTreeMap;
+use std::io::{Read, Write};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use compose::net::spec::{EndpointSpec, Mode, NetworkSpec, NetworkState, PoolSpec, PortSpec, Protocol, SandboxSpec};
+use compose::net::{NetConfig, Networks, Sandbox};
+use compose::os::netlink::{self, CREATE, EXCLUSIVE, Message, Socket};
+use compose::os::netns;
+use hickory_proto::op::{Message as Question, MessageType, OpCode, Query, ResponseCode};
+use hickory_proto::rr::{Name, RecordType};
+
+use crate::support::{available, is_root};
+
+const PATIENCE: Duration = Duration::from_secs(3);
+const OUTSIDE: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 2);
+const HOST: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 1);
+
+/// A host, what is beyond it, and an engine's networks on it.
+struct World {
+    networks: Networks,
+    outside: OwnedFd,
+    state: tempfile::TempDir,
+}
+
+impl World {
+    /// Runs a test in a world of its own; false if there are no rights to make one.
+    fn run(test: impl AsyncFnOnce(World) + Send + 'static) {
+        if !available("the right to make network namespaces", is_root()) {
+            return;
+        }
+        let host = std::thread::spawn(move || {
+            netns::unshare().expect("a namespace");
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .expect("a runtime");
+            runtime.block_on(async move {
+                let outside = make_outside();
+                let state = tempfile::tempdir().expect("a directory");
+                let networks = Networks::open(config(&state)).await.expect("networks");
+                test(World {
+                    networks,
+                    outside,
+                    state,
+                })
+                .await;
+            });
+        });
+        if let Err(panic) = host.join() {
+            std::panic::resume_unwind(panic);
+        }
+    }
+
+    async fn network(&self, name: &str) -> NetworkState {
+        self.network_of(NetworkSpec {
+            name: name.to_owned(),
+            ..NetworkSpec::default()
+        })
+        .await
+    }
+
+    async fn network_of(&self, spec: NetworkSpec) -> NetworkState {
+        let spec = NetworkSpec {
+            id: id(&spec.name),
+            ..spec
+        };
+        self.networks
+            .create(spec)
+            .await
+            .unwrap_or_else(|error| panic!("{error}: {error:?}"))
+    }
+
+    async fn container(&self, name: &str, networks: &[&NetworkState], ports: &[PortSpec]) -> Sandbox {
+        let sandbox = self.networks.sandbox(spec(name, networks, ports)).await;
+        sandbox.unwrap_or_else(|error| panic!("{error}: {error:?}"))
+    }
+}
+
+fn config(state: &tempfile::TempDir) -> NetConfig {
+    NetConfig {
+        state_dir: state.path().to_owned(),
+        instance: "0e57ab1e".to_owned(),
+    }
+}
+
+/// An id that looks like one and follows from a name.
+fn id(name: &str) -> String {
+    let mut id: String = name.bytes().map(|byte| format!("{byte:02x}")).collect();
+    id.truncate(64);
+    format!("{id:0<64}")
+}
+
+fn spec(name: &str, networks: &[&NetworkState], ports: &[PortSpec]) -> SandboxSpec {
+    SandboxSpec {
+        container: id(name),
+        name: name.to_owned(),
+        hostname: id(name)[..12].to_owned(),
+        endpoints: networks
+            .iter()
+            .map(|network| EndpointSpec {
+                network: network.spec.id.clone(),
+                names: vec![name.to_owned(), name.trim_end_matches(char::is_numeric).to_owned()],
+                ..EndpointSpec::default()
+            })
+            .collect(),
+        ports: ports.to_vec(),
+        ..SandboxSpec::default()
+    }
+}
+
+fn port(text: &str, host_ports: (u16, u16), container_port: u16) -> PortSpec {
+    let (host_ip, protocol) = text.split_once('/').unwrap_or((text, "tcp"));
+    PortSpec {
+        protocol: if protocol == "udp" {
+            Protocol::Udp
+        } else {
+            Protocol::Tcp
+        },
+        container_port,
+        host_ip: (!host_ip.is_empty()).then(|| host_ip.parse().expect("an address")),
+        host_ports,
+    }
+}
+
+fn address(sandbox: &Sandbox) -> IpAddr {
+    sandbox.record.endpoints[0].ipv4.expect("an address").into()
+}
+
+/// Runs `work` in a namespace, while the engine goes on.
+async fn inside<T: Send + 'static>(namespace: &OwnedFd, work: impl FnOnce() -> T + Send + 'static) -> T {
+    let namespace = namespace.try_clone().expect("a descriptor");
+    at_host(move || {
+        let thread = std::thread::spawn(move || {
+            netns::enter(&namespace).expect("the namespace can be entered");
+            work()
+        });
+        thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
+    .await
+}
+
+/// Runs `work` on the test's host, while the engine goes on.
+async fn at_host<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    tokio::task::spawn_blocking(work).await.expect("the work ends")
+}
+
+fn ns(sandbox: &Sandbox) -> &OwnedFd {
+    sandbox.netns.as_ref().expect("a namespace")
+}
+
+/// Makes a link from the test's host to an outside of its own, which knows no way back but to the host's address.
+fn make_outside() -> OwnedFd {
+    let outside = std::thread::spawn(|| {
+        netns::unshare().expect("a namespace");
+        netns::current().expect("a namespace")
+    })
+    .join()
+    .expect("a thread");
+    let mut socket = Socket::open(netlink::Protocol::Route).expect("a socket");
+    set_up(&mut socket, "lo");
+    let mut pair = Message::new(16, CREATE | EXCLUSIVE, "create the way out");
+    pair.fixed(&[0; 16]).string(3, "out0").nested(18, |info| {
+        info.string(1, "veth").nested(2, |data| {
+            data.nested(1, |peer| {
+                peer.fixed(&[0; 16])
+                    .string(3, "host0")
+                    .number(28, outside.as_raw_fd() as u32);
+            });
+        });
+    });
+    socket.request(vec![pair]).expect("a link");
+    add_address(&mut socket, "out0", HOST);
+    set_up(&mut socket, "out0");
+    default_route(&mut socket, OUTSIDE);
+    let there = outside.try_clone().expect("a descriptor");
+    std::thread::spawn(move || {
+        netns::enter(&there).expect("the namespace can be entered");
+        let mut socket = Socket::open(netlink::Protocol::Route).expect("a socket");
+        set_up(&mut socket, "lo");
+        add_address(&mut socket, "host0", OUTSIDE);
+        set_up(&mut socket, "host0");
+    })
+    .join()
+    .expect("a thread");
+    outside
+}
+
+fn index(socket: &mut Socket, name: &str) -> u32 {
+    let mut message = Message::new(18, 0, "find a link");
+    message.fixed(&[0; 16]).string(3, name);
+    let answer = socket.get(message).expect("the link is there").expect("an answer");
+    u32::from_ne_bytes(answer.body[4..8].try_into().expect("four bytes"))
+}
+
+fn set_up(socket: &mut Socket, name: &str) {
+    let mut fixed = [0; 16];
+    fixed[4..8].copy_from_slice(&index(socket, name).to_ne_bytes());
+    fixed[8] = 1;
+    fixed[12] = 1;
+    let mut message = Message::new(16, 0, "set a link up");
+    message.fixed(&fixed);
+    socket.request(vec![message]).expect("the link goes up");
+}
+
+fn add_address(socket: &mut Socket, name: &str, address: Ipv4Addr) {
+    let mut fixed = [libc::AF_INET as u8, 24, 0, 0, 0, 0, 0, 0];
+    fixed[4..8].copy_from_slice(&index(socket, name).to_ne_bytes());
+    let mut message = Message::new(20, CREATE | EXCLUSIVE, "add an address");
+    message
+        .fixed(&fixed)
+        .attribute(2, &address.octets())
+        .attribute(1, &address.octets());
+    socket.request(vec![message]).expect("the address is added");
+}
+
+fn default_route(socket: &mut Socket, gateway: Ipv4Addr) {
+    let mut message = Message::new(24, CREATE | EXCLUSIVE, "add a route");
+    let fixed = [libc::AF_INET as u8, 0, 0, 0, 254, 4, 0, 1, 0, 0, 0, 0];
+    message.fixed(&fixed).attribute(5, &gateway.octets());
+    socket.request(vec![message]).expect("the route is added");
+}
+
+/// Returns the names of the links in the thread's namespace.
+fn links() -> Vec<String> {
+    let mut socket = Socket::open(netlink::Protocol::Route).expect("a socket");
+    let mut message = Message::new(18, 0, "list links");
+    message.fixed(&[0; 16]);
+    let answers = socket.dump(message).expect("links");
+    let mut names: Vec<String> = answers
+        .iter()
+        .filter_map(|answer| netlink::attribute(&answer.body[16..], 3).map(netlink::text))
+        .collect();
+    names.sort();
+    names
+}
+
+/// Returns whether there is such a firewall table.
+fn has_table(family: u8, name: &str) -> bool {
+    let mut socket = Socket::open(netlink::Protocol::Netfilter).expect("a socket");
+    let mut message = Message::new(10 << 8 | 1, 0, "find a table");
+    message.fixed(&[family, 0, 0, 0]).string(1, name);
+    socket.get(message).is_ok_and(|answer| answer.is_some())
+}
+
+/// Answers every connection in the namespace with who it is and who came.
+async fn greet(namespace: &OwnedFd, name: &'static str, port: u16) {
+    inside(namespace, move || {
+        let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).expect("a listener");
+        std::thread::spawn(move || {
+            for mut stream in listener.incoming().flatten() {
+                let from = stream.peer_addr().expect("an address").ip();
+                let _ = write!(stream, "{name} to {from}");
+            }
+        });
+    })
+    .await;
+}
+
+/// Answers every datagram in the namespace.
+async fn echo(namespace: &OwnedFd, port: u16) {
+    inside(namespace, move || {
+        let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, port)).expect("a socket");
+        std::thread::spawn(move || {
+            let mut buffer = [0; 2048];
+            while let Ok((length, from)) = socket.recv_from(&mut buffer) {
+                let _ = socket.send_to(&buffer[..length], from);
+            }
+        });
+    })
+    .await;
+}
+
+/// Connects and returns what is said, or why nothing is.
+fn ask(to: impl Into<SocketAddr>) -> Result<String, String> {
+    let wait = Duration::from_millis(700);
+    let mut stream = TcpStream::connect_timeout(&to.into(), wait).map_err(|error| error.kind().to_string())?;
+    stream.set_read_timeout(Some(wait)).map_err(|error| error.to_string())?;
+    let mut said = String::new();
+    stream
+        .read_to_string(&mut said)
+        .map_err(|error| error.kind().to_string())?;
+    Ok(said)
+}
+
+fn ask_datagram(to: SocketAddr) -> bool {
+    let any: IpAddr = if to.is_ipv4() {
+        Ipv4Addr::UNSPECIFIED.into()
+    } else {
+        "::".parse().expect("an address")
+    };
+    let socket = UdpSocket::bind((any, 0)).expect("a socket");
+    socket
+        .set_read_timeout(Some(Duration::from_millis(700)))
+        .expect("a timeout");
+    // Connected: an answer from another address than was asked is not taken.
+    socket.connect(to).expect("a route");
+    socket.send(b"ping").expect("a way out");
+    let mut buffer = [0; 16];
+    socket
+        .recv(&mut buffer)
+        .is_ok_and(|length| &buffer[..length] == b"ping")
+}
+
+/// Asks the container's resolver.
+fn resolve(name: &str, kind: RecordType) -> Question {
+    let mut question = Question::new(4711, MessageType::Query, OpCode::Query);
+    question.metadata.recursion_desired = true;
+    question.add_query(Query::query(Name::from_ascii(name).expect("a name"), kind));
+    let socket = UdpSocket::bind("127.0.0.1:0").expect("a socket");
+    socket
+        .set_read_timeout(Some(Duration::from_secs(6)))
+        .expect("a timeout");
+    socket.connect("127.0.0.11:53").expect("a resolver");
+    socket
+        .send(&question.to_vec().expect("a question"))
+        .expect("a resolver");
+    let mut buffer = [0; 2048];
+    let length = socket.recv(&mut buffer).expect("an answer");
+    Question::from_vec(&buffer[..length]).expect("an answer that can be read")
+}
+
+fn resolve_by_tcp(name: &str) -> Question {
+    let mut question = Question::new(4711, MessageType::Query, OpCode::Query);
+    question.add_query(Query::query(Name::from_ascii(name).expect("a name"), RecordType::A));
+    let bytes = question.to_vec().expect("a question");
+    let mut stream = TcpStream::connect("127.0.0.11:53").expect("a resolver");
+    stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+    stream
+        .write_all(&(bytes.len() as u16).to_be_bytes())
+        .expect("a resolver");
+    stream.write_all(&bytes).expect("a resolver");
+    let mut length = [0; 2];
+    stream.read_exact(&mut length).expect("an answer");
+    let mut answer = vec![0; usize::from(u16::from_be_bytes(length))];
+    stream.read_exact(&mut answer).expect("an answer");
+    Question::from_vec(&answer).expect("an answer that can be read")
+}
+
+fn first(answer: &Question) -> Option<IpAddr> {
+    answer.answers.first().and_then(|record| record.data.ip_addr())
+}
+
+#[test]
+fn containers_of_a_network_find_and_reach_each_other_and_nobody_else() {
+    World::run(async |world| {
+        let (one, two) = (world.network("one").await, world.network("two").await);
+        let web = world.container("web1", &[&one], &[]).await;
+        let db = world.container("db1", &[&one], &[]).await;
+        let other = world.container("other1", &[&two], &[]).await;
+        greet(ns(&db), "db", 5432).await;
+        greet(ns(&other), "other", 80).await;
+
+        let (db_address, other_address) = (address(&db), address(&other));
+        let found = inside(ns(&web), || resolve("DB.", RecordType::A)).await;
+        assert_eq!(first(&found), Some(db_address));
+        assert_eq!(
+            first(&inside(ns(&web), || resolve_by_tcp("db1.one.")).await),
+            Some(db_address)
+        );
+        let none = inside(ns(&web), || resolve("db.", RecordType::AAAA)).await;
+        assert_eq!(
+            (none.metadata.response_code, none.answers.len()),
+            (ResponseCode::NoError, 0)
+        );
+        let IpAddr::V4(ipv4) = db_address else {
+            panic!("an IPv4 address")
+        };
+        let [a, b, c, d] = ipv4.octets();
+        let name = inside(ns(&web), move || {
+            resolve(&format!("{d}.{c}.{b}.{a}.in-addr.arpa."), RecordType::PTR)
+        })
+        .await;
+        assert_eq!(name.answers[0].data.to_string(), "db1.one.");
+
+        let said = inside(ns(&web), move || ask((db_address, 5432))).await;
+        assert_eq!(said, Ok(format!("db to {}", address(&web))));
+
+        assert_eq!(
+            inside(ns(&web), || resolve("other.", RecordType::A))
+                .await
+                .metadata
+                .response_code,
+            ResponseCode::ServFail,
+            "nobody outside answers either"
+        );
+        let said = inside(ns(&web), move || ask((other_address, 80))).await;
+        assert!(said.is_err(), "{said:?}");
+        // The host itself reaches both.
+        assert!(at_host(move || ask((other_address, 80))).await.is_ok());
+    });
+}
+
+#[test]
+fn a_container_on_two_networks_reaches_both_and_joins_neither() {
+    World::run(async |world| {
+        let (front, back) = (world.network("front").await, world.network("back").await);
+        let proxy = world.container("proxy1", &[&front, &back], &[]).await;
+        let app = world.container("app1", &[&back], &[]).await;
+        let user = world.container("user1", &[&front], &[]).await;
+        greet(ns(&app), "app", 80).await;
+        greet(ns(&proxy), "proxy", 80).await;
+        let app_address = address(&app);
+        let found = inside(ns(&proxy), || resolve("app.", RecordType::A)).await;
+        assert_eq!(first(&found), Some(app_address));
+        assert!(inside(ns(&proxy), move || ask((app_address, 80))).await.is_ok());
+        assert!(inside(ns(&user), move || ask((app_address, 80))).await.is_err());
+        let names: Vec<_> = proxy
+            .record
+            .endpoints
+            .iter()
+            .map(|endpoint| endpoint.interface.as_str())
+            .collect();
+        assert_eq!(names, ["eth0", "eth1"]);
+        assert_eq!(inside(ns(&proxy), links).await, ["eth0", "eth1", "lo"]);
+    });
+}
+
+#[test]
+fn a_published_port_answers_wherever_it_is_asked() {
+    World::run(async |world| {
+        let network = world.network("net").await;
+        let other_network = world.network("other").await;
+        let ports = [port("", (8080, 8080), 80), port("/udp", (5300, 5300), 53)];
+        let web = world.container("web1", &[&network], &ports).await;
+        assert!(web.warnings.is_empty(), "{:?}", web.warnings);
+        let neighbour = world.container("neighbour1", &[&network], &[]).await;
+        let stranger = world.container("stranger1", &[&other_network], &[]).await;
+        greet(ns(&web), "web", 80).await;
+        echo(ns(&web), 53).await;
+
+        // From outside, the container sees who really came.
+        let said = inside(&world.outside, || ask((HOST, 8080))).await;
+        assert_eq!(said, Ok(format!("web to {OUTSIDE}")));
+        let hosts: [IpAddr; 3] = [
+            HOST.into(),
+            Ipv4Addr::LOCALHOST.into(),
+            "::1".parse().expect("an address"),
+        ];
+        for host in hosts {
+            let said = at_host(move || ask((host, 8080))).await;
+            assert!(
+                said.as_ref().is_ok_and(|said| said.starts_with("web to ")),
+                "{host}: {said:?}"
+            );
+            assert!(
+                at_host(move || ask_datagram((host, 5300).into())).await,
+                "udp to {host}"
+            );
+        }
+        assert!(inside(&world.outside, || ask_datagram((HOST, 5300).into())).await);
+        let gateway: IpAddr = web.record.endpoints[0].gateway.expect("a gateway").into();
+        for sandbox in [&web, &neighbour, &stranger] {
+            for host in [HOST.into(), gateway] {
+                let said = inside(ns(sandbox), move || ask((host, 8080))).await;
+                assert!(said.is_ok(), "{} by {host}: {said:?}", sandbox.record.name);
+                assert!(inside(ns(sandbox), move || ask_datagram((host, 5300).into())).await);
+            }
+        }
+        // What is not published is closed.
+        greet(ns(&web), "secret", 81).await;
+        let direct = address(&web);
+        let said = inside(&world.outside, move || {
+            let mut socket = Socket::open(netlink::Protocol::Route).expect("a socket");
+            default_route(&mut socket, HOST);
+            ask((direct, 81))
+        })
+        .await;
+        assert!(said.is_err(), "{said:?}");
+    });
+}
+
+#[test]
+fn a_port_on_one_address_answers_there_alone() {
+    World::run(async |world| {
+        let network = world.network("net").await;
+        let web = world
+            .container("web1", &[&network], &[port("127.0.0.1", (8080, 8080), 80)])
+            .await;
+        greet(ns(&web), "web", 80).await;
+        assert!(at_host(|| ask((Ipv4Addr::LOCALHOST, 8080))).await.is_ok());
+        assert!(at_host(|| ask((HOST, 8080))).await.is_err());
+        assert!(inside(&world.outside, || ask((HOST, 8080))).await.is_err());
+    });
+}
+
+#[test]
+fn a_taken_port_is_told_with_its_holder() {
+    World::run(async |world| {
+        let network = world.network("net").await;
+        let _first = world
+            .container("first", &[&network], &[port("", (8080, 8080), 80)])
+            .await;
+        let refused = |ports: Vec<PortSpec>| {
+            let spec = spec("second", &[&network], &ports);
+            let networks = world.networks.clone();
+            async move {
+                let error = networks.sandbox(spec).await.expect_err("the port is taken");
+                let source = std::error::Error::source(&error)
+                    .map(ToString::to_string)
+                    .unwrap_or_default();
+                (error.to_string(), source)
+            }
+        };
+        let (text, _) = refused(vec![port("", (8080, 8080), 80)]).await;
+        assert!(
+            text.starts_with("driver failed programming external connectivity on endpoint second ("),
+            "{text}"
+        );
+        assert!(
+            text.ends_with("): Bind for 0.0.0.0:8080 failed: port is already allocated (held by container first)"),
+            "{text}"
+        );
+        let _holder = TcpListener::bind("127.0.0.1:8081").expect("a listener");
+        let (text, _) = refused(vec![port("", (8081, 8081), 80)]).await;
+        let holder = format!(
+            "failed to bind host port 0.0.0.0:8081/tcp: address already in use (held by process {} (",
+            std::process::id()
+        );
+        assert!(text.contains(&holder), "{text}");
+        // A refused container keeps nothing.
+        let sandbox = world
+            .container("second", &[&network], &[port("", (8080, 8090), 80)])
+            .await;
+        assert_eq!(sandbox.record.ports[0].host_port, 8082);
+        assert_eq!(address(&sandbox).to_string(), "172.17.0.3");
+    });
+}
+
+#[test]
+fn containers_reach_the_outside_and_internal_ones_do_not() {
+    World::run(async |world| {
+        let open = world.network("open").await;
+        let closed = world
+            .network_of(NetworkSpec {
+                name: "closed".to_owned(),
+                internal: true,
+                ..NetworkSpec::default()
+            })
+            .await;
+        greet(&world.outside, "outside", 80).await;
+        let web = world.container("web1", &[&open], &[]).await;
+        let db = world.container("db1", &[&closed], &[]).await;
+        let cache = world
+            .container("cache1", &[&closed], &[port("", (8080, 8080), 80)])
+            .await;
+        let said = inside(ns(&web), || ask((OUTSIDE, 80))).await;
+        assert_eq!(said, Ok(format!("outside to {HOST}")), "under the host's address");
+        assert!(inside(ns(&db), || ask((OUTSIDE, 80))).await.is_err());
+        // Not even with a route of its own.
+        let gateway = match closed.pools[0].gateway {
+            IpAddr::V4(gateway) => gateway,
+            IpAddr::V6(_) => panic!("an IPv4 pool"),
+        };
+        let said = inside(ns(&db), move || {
+            let mut socket = Socket::open(netlink::Protocol::Route).expect("a socket");
+            default_route(&mut socket, gateway);
+            ask((OUTSIDE, 80))
+        })
+        .await;
+        assert!(said.is_err(), "{said:?}");
+        greet(ns(&cache), "cache", 80).await;
+        let cache_address = address(&cache);
+        assert!(inside(ns(&db), move || ask((cache_address, 80))).await.is_ok());
+        assert!(
+            cache.record.ports.is_empty(),
+            "nothing is published from a closed network"
+        );
+        let asked = inside(ns(&db), || resolve("example.com.", RecordType::A)).await;
+        assert_eq!(asked.metadata.response_code, ResponseCode::ServFail);
+    });
+}
+
+#[test]
+fn questions_go_on_to_the_servers_that_the_file_names() {
+    World::run(async |world| {
+        let network = world.network("net").await;
+        inside(&world.outside, || {
+            let socket = UdpSocket::bind((OUTSIDE, 53)).expect("a socket");
+            std::thread::spawn(move || {
+                let mut buffer = [0; 2048];
+                while let Ok((length, from)) = socket.recv_from(&mut buffer) {
+                    let mut answer = Question::from_vec(&buffer[..length])
+                        .expect("a question")
+                        .into_response();
+                    answer.metadata.response_code = ResponseCode::NXDomain;
+                    let _ = socket.send_to(&answer.to_vec().expect("an answer"), from);
+                }
+            });
+        })
+        .await;
+        let mut spec = spec("web1", &[&network], &[]);
+        // The first refuses at once; the second answers.
+        spec.dns.servers = vec![HOST.to_string(), OUTSIDE.to_string()];
+        let web = world.networks.sandbox(spec).await.expect("a sandbox");
+        assert!(
+            web.files
+                .resolv_conf
+                .contains("# ExtServers: [198.51.100.1 198.51.100.2]")
+        );
+        let started = Instant::now();
+        let answer = inside(ns(&web), || resolve("example.com.", RecordType::A)).await;
+        assert_eq!(answer.metadata.response_code, ResponseCode::NXDomain);
+        assert!(
+            started.elapsed() < Duration::from_millis(500),
+            "{:?}",
+            started.elapsed()
+        );
+
+        let mut spec = self::spec("own1", &[&network], &[]);
+        spec.dns.servers = vec!["127.0.0.1".to_owned()];
+        let own = world.networks.sandbox(spec).await.expect("a sandbox");
+        inside(ns(&own), || {
+            // Our resolver leaves the container's own port 53 free.
+            let socket = UdpSocket::bind("0.0.0.0:53").expect("a free port");
+            let _tcp = TcpListener::bind("0.0.0.0:53").expect("a free port");
+            std::thread::spawn(move || {
+                let mut buffer = [0; 2048];
+                while let Ok((length, from)) = socket.recv_from(&mut buffer) {
+                    let mut answer = Question::from_vec(&buffer[..length])
+                        .expect("a question")
+                        .into_response();
+                    answer.metadata.response_code = ResponseCode::NXDomain;
+                    let _ = socket.send_to(&answer.to_vec().expect("an answer"), from);
+                }
+            });
+        })
+        .await;
+        let answer = inside(ns(&own), || resolve("example.com.", RecordType::A)).await;
+        assert_eq!(answer.metadata.response_code, ResponseCode::NXDomain);
+        assert!(first(&inside(ns(&own), || resolve("web.", RecordType::A)).await).is_some());
+    });
+}
+
+#[test]
+fn replicas_take_turns() {
+    World::run(async |world| {
+        let network = world.network("net").await;
+        let client = world.container("client1", &[&network], &[]).await;
+        let mut replicas = Vec::new();
+        for name in ["web1", "web2", "web3"] {
+            replicas.push(world.container(name, &[&network], &[]).await);
+        }
+        let mut seen = BTreeMap::new();
+        for _ in 0..6 {
+            let answer = inside(ns(&client), || resolve("web.", RecordType::A)).await;
+            assert_eq!(answer.answers.len(), 3);
+            *seen.entry(first(&answer)).or_insert(0) += 1;
+        }
+        assert_eq!(seen.values().copied().collect::<Vec<_>>(), [2, 2, 2]);
+        world.networks.release(&id("web2")).await;
+        let answer = inside(ns(&client), || resolve("web.", RecordType::A)).await;
+        assert_eq!(answer.answers.len(), 2);
+    });
+}
+
+#[test]
+fn a_network_with_ipv6_reaches_by_ipv6() {
+    World::run(async |world| {
+        let network = world
+            .network_of(NetworkSpec {
+                name: "six".to_owned(),
+                enable_ipv6: true,
+                ..NetworkSpec::default()
+            })
+            .await;
+        let web = world
+            .container("web1", &[&network], &[port("", (8080, 8080), 80)])
+            .await;
+        let client = world.container("client1", &[&network], &[]).await;
+        inside(ns(&web), || {
+            let listener = TcpListener::bind("[::]:80").expect("a listener");
+            std::thread::spawn(move || {
+                for mut stream in listener.incoming().flatten() {
+                    let _ = stream.write_all(b"six");
+                }
+            });
+        })
+        .await;
+        let answer = inside(ns(&client), || resolve("web.", RecordType::AAAA)).await;
+        let address = first(&answer).expect("an IPv6 address");
+        assert_eq!(Some(address), web.record.endpoints[0].ipv6.map(IpAddr::V6));
+        assert_eq!(
+            inside(ns(&client), move || ask((address, 80))).await.as_deref(),
+            Ok("six")
+        );
+        let loopback: IpAddr = "::1".parse().expect("an address");
+        assert_eq!(at_host(move || ask((loopback, 8080))).await.as_deref(), Ok("six"));
+    });
+}
+
+#[test]
+fn a_running_container_joins_and_leaves_networks() {
+    World::run(async |world| {
+        let (one, two) = (world.network("one").await, world.network("two").await);
+        let web = world.container("web1", &[&one], &[port("", (8080, 8080), 80)]).await;
+        let db = world.container("db1", &[&two], &[]).await;
+        greet(ns(&db), "db", 80).await;
+        greet(ns(&web), "web", 80).await;
+        let db_address = address(&db);
+        assert!(inside(ns(&web), move || ask((db_address, 80))).await.is_err());
+        let wish = EndpointSpec {
+            network: two.spec.id.clone(),
+            names: vec!["web1".to_owned()],
+            ..EndpointSpec::default()
+        };
+        let endpoint = world.networks.connect(&id("web1"), &wish).await.expect("it joins");
+        assert_eq!(endpoint.interface, "eth1");
+        assert!(inside(ns(&web), move || ask((db_address, 80))).await.is_ok());
+        assert!(first(&inside(ns(&db), || resolve("web1.", RecordType::A)).await).is_some());
+        // It leaves the network that its port was published through; the port follows.
+        world
+            .networks
+            .disconnect(&id("web1"), &one.spec.id)
+            .await
+            .expect("it leaves");
+        assert_eq!(inside(ns(&web), links).await, ["eth1", "lo"]);
+        let hosts: [IpAddr; 2] = [Ipv4Addr::LOCALHOST.into(), "::1".parse().expect("an address")];
+        for host in hosts {
+            let said = at_host(move || ask((host, 8080))).await;
+            assert!(said.is_ok(), "{host}: {said:?}");
+        }
+        greet(&world.outside, "outside", 80).await;
+        assert!(
+            inside(ns(&web), || ask((OUTSIDE, 80))).await.is_ok(),
+            "the way out followed too"
+        );
+    });
+}
+
+#[test]
+fn another_engine_finds_everything_again() {
+    World::run(async |world| {
+        let network = world.network("net").await;
+        let web = world
+            .container("web1", &[&network], &[port("", (8080, 8080), 80)])
+            .await;
+        greet(ns(&web), "web", 80).await;
+        let World {
+            networks,
+            outside: _outside,
+            state,
+        } = world;
+        // Killed: nothing is given back. The sockets live on in the container's shim.
+        drop(networks);
+        let loopback: IpAddr = "::1".parse().expect("an address");
+        let waiting = tokio::task::spawn_blocking(move || {
+            let mut stream = TcpStream::connect((loopback, 8080)).expect("the port waits");
+            stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+            let mut said = String::new();
+            stream.read_to_string(&mut said).map(|_| said)
+        });
+        assert!(
+            at_host(|| ask((Ipv4Addr::LOCALHOST, 8080))).await.is_ok(),
+            "the firewall needs no engine"
+        );
+
+        let networks = Networks::open(config(&state)).await.expect("networks");
+        let found = networks.list();
+        assert_eq!(found, [network]);
+        let Sandbox { record, netns, fds, .. } = web;
+        let namespace = netns.expect("a namespace");
+        let copy = namespace.try_clone().expect("a descriptor");
+        networks.adopt(record, Some(copy), fds).await.expect("it is adopted");
+        networks.settle().await.expect("it settles");
+        assert!(
+            waiting
+                .await
+                .expect("a thread")
+                .expect("an answer")
+                .starts_with("web to ")
+        );
+        assert!(at_host(|| ask((Ipv4Addr::LOCALHOST, 8080))).await.is_ok());
+        assert!(first(&inside(&namespace, || resolve("web1.", RecordType::A)).await).is_some());
+        let next = networks
+            .sandbox(spec("next", &[&found[0]], &[]))
+            .await
+            .expect("a sandbox");
+        assert_eq!(
+            address(&next).to_string(),
+            "172.17.0.3",
+            "the adopted one keeps its address"
+        );
+        networks.release(&id("web1")).await;
+        networks.release(&id("next")).await;
+        networks.remove(&found[0].spec.id).await.expect("it is removed");
+        assert!(networks.is_idle());
+    });
+}
+
+#[test]
+fn chosen_subnets_avoid_the_hosts_routes_and_wished_ones_are_kept() {
+    World::run(async |world| {
+        at_host(|| {
+            let mut socket = Socket::open(netlink::Protocol::Route).expect("a socket");
+            add_address(&mut socket, "out0", Ipv4Addr::new(172, 17, 3, 4));
+        })
+        .await;
+        let chosen = world.network("chosen").await;
+        assert_eq!(chosen.pools[0].subnet.to_string(), "172.18.0.0/16");
+        let wished = world
+            .network_of(NetworkSpec {
+                name: "wished".to_owned(),
+                pools: vec![PoolSpec {
+                    subnet: Some("10.44.0.0/24".to_owned()),
+                    gateway: Some("10.44.0.254".to_owned()),
+                    ..PoolSpec::default()
+                }],
+                ..NetworkSpec::default()
+            })
+            .await;
+        let mut spec = spec("web1", &[&wished], &[]);
+        spec.endpoints[0].ipv4 = Some("10.44.0.77".to_owned());
+        spec.endpoints[0].mac = Some("02:00:00:00:00:77".to_owned());
+        spec.endpoints[0].interface = Some("lan".to_owned());
+        let web = world.networks.sandbox(spec.clone()).await.expect("a sandbox");
+        assert_eq!(address(&web).to_string(), "10.44.0.77");
+        assert_eq!(inside(ns(&web), links).await, ["lan", "lo"]);
+        spec.container = id("web2");
+        let error = world.networks.sandbox(spec).await.expect_err("the address is taken");
+        assert_eq!(error.to_string(), "Address already in use");
+    });
+}
+
+#[test]
+fn containers_get_past_a_firewall_that_forwards_nothing() {
+    World::run(async |world| {
+        // What Docker leaves on a host: a filter table whose FORWARD chain drops.
+        at_host(|| {
+            let mut socket = Socket::open(netlink::Protocol::Netfilter).expect("a socket");
+            let mut begin = Message::new(0x10, 0, "begin");
+            begin.fixed(&[0, 0, 0, 10]);
+            let mut table = Message::new(10 << 8, CREATE, "table");
+            table.fixed(&[2, 0, 0, 0]).string(1, "filter");
+            let mut chain = Message::new(10 << 8 | 3, CREATE, "chain");
+            chain
+                .fixed(&[2, 0, 0, 0])
+                .string(1, "filter")
+                .string(3, "FORWARD")
+                .nested(0x8004, |hook| {
+                    hook.network_number(1, 2).network_number(2, 0);
+                })
+                .string(7, "filter")
+                .network_number(5, 0);
+            let mut end = Message::new(0x11, 0, "end");
+            end.fixed(&[0, 0, 0, 10]);
+            socket.exchange(&mut [begin, table, chain, end], 2).expect("a table");
+        })
+        .await;
+        let network = world.network("net").await;
+        let web = world
+            .container("web1", &[&network], &[port("", (8080, 8080), 80)])
+            .await;
+        let db = world.container("db1", &[&network], &[]).await;
+        greet(ns(&web), "web", 80).await;
+        greet(&world.outside, "outside", 80).await;
+        let web_address = address(&web);
+        assert!(inside(ns(&web), || ask((OUTSIDE, 80))).await.is_ok());
+        assert!(inside(&world.outside, || ask((HOST, 8080))).await.is_ok());
+        assert!(inside(ns(&db), move || ask((web_address, 80))).await.is_ok());
+        for name in ["web1", "db1"] {
+            world.networks.release(&id(name)).await;
+        }
+        world.networks.remove(&network.spec.id).await.expect("it is removed");
+        assert!(has_table(2, "filter"), "the other's table stays");
+    });
+}
+
+#[test]
+fn nothing_is_left_after_fifty_rounds() {
+    World::run(async |world| {
+        let descriptors = || std::fs::read_dir("/proc/self/fd").expect("descriptors").count();
+        let before = at_host(links).await;
+        let mut first_round = 0;
+        for round in 0..50 {
+            let network = world.network("net").await;
+            let web = world
+                .container("web1", &[&network], &[port("", (8080, 8080), 80)])
+                .await;
+            let db = world.container("db1", &[&network], &[]).await;
+            drop((web, db));
+            world.networks.release(&id("web1")).await;
+            world.networks.release(&id("db1")).await;
+            world.networks.remove(&network.spec.id).await.expect("it is removed");
+            if round == 9 {
+                first_round = descriptors();
+            }
+        }
+        assert!(world.networks.is_idle());
+        assert!(world.networks.list().is_empty());
+        assert!(!has_table(1, "compose-0e57ab1e"));
+        // Namespaces die a moment after their last descriptor; other tests of this process have theirs open.
+        let started = Instant::now();
+        while at_host(links).await != before {
+            assert!(started.elapsed() < PATIENCE, "{:?}", links());
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        assert!(TcpListener::bind("0.0.0.0:8080").is_ok(), "the port is free");
+        assert_eq!(
+            std::fs::read_dir(world.state.path().join("networks"))
+                .expect("records")
+                .count(),
+            0
+        );
+        if std::env::var_os("NEXTEST").is_some() {
+            assert!(
+                descriptors() <= first_round + 4,
+                "{} descriptors, {first_round} before",
+                descriptors()
+            );
+        }
+    });
+}
+
+#[test]
+fn a_container_can_share_anothers_network_or_have_none() {
+    World::run(async |world| {
+        let network = world.network("net").await;
+        let web = world.container("web1", &[&network], &[]).await;
+        let mut shared = spec("side1", &[], &[]);
+        shared.mode = Mode::Container(id("web1"));
+        let side = world.networks.sandbox(shared).await.expect("a sandbox");
+        greet(ns(&web), "web", 80).await;
+        assert!(inside(ns(&side), || ask((Ipv4Addr::LOCALHOST, 80))).await.is_ok());
+        assert_eq!(side.files.hosts, web.files.hosts);
+        let mut alone = spec("alone1", &[], &[]);
+        alone.mode = Mode::None;
+        let alone = world.networks.sandbox(alone).await.expect("a sandbox");
+        assert_eq!(inside(ns(&alone), links).await, ["lo"]);
+        let mut host = spec("host1", &[], &[]);
+        host.mode = Mode::Host;
+        assert!(world.networks.sandbox(host).await.expect("a sandbox").netns.is_none());
+    });
+}
+
+#[test]
+fn what_listens_on_the_hosts_loopback_is_out_of_a_containers_reach() {
+    World::run(async |world| {
+        let network = world.network("net").await;
+        let web = world.container("web1", &[&network], &[]).await;
+        let listener = UdpSocket::bind("127.0.0.1:9999").expect("a socket");
+        listener
+            .set_read_timeout(Some(Duration::from_millis(500)))
+            .expect("a timeout");
+        let gateway = web.record.endpoints[0].gateway.expect("a gateway");
+        // CVE-2020-8558: a neighbour sends to 127.0.0.1 by way of the host, whose bridge may route such packets.
+        inside(ns(&web), move || {
+            std::fs::write("/proc/sys/net/ipv4/conf/eth0/route_localnet", "1").expect("a setting");
+            let mut socket = Socket::open(netlink::Protocol::Route).expect("a socket");
+            let mut without = Message::new(21, 0, "take 127.0.0.1 off the container's own loopback");
+            without
+                .fixed(&[libc::AF_INET as u8, 8, 0, 0, 1, 0, 0, 0])
+                .attribute(2, &[127, 0, 0, 1]);
+            let mut lead = Message::new(24, CREATE | EXCLUSIVE, "lead 127.0.0.0/8 to the host");
+            lead.fixed(&[libc::AF_INET as u8, 8, 0, 0, 254, 4, 0, 1, 0, 0, 0, 0])
+                .attribute(1, &[127, 0, 0, 0])
+                .attribute(5, &gateway.octets());
+            socket.request(vec![without, lead]).expect("a route");
+            let socket = UdpSocket::bind("0.0.0.0:0").expect("a socket");
+            socket.send_to(b"let me in", "127.0.0.1:9999").expect("a route");
+        })
+        .await;
+        let heard = at_host(move || listener.recv(&mut [0; 16])).await;
+        assert!(heard.is_err(), "{heard:?}");
+    });
+}
