@@ -188,6 +188,8 @@ struct Follower<'a> {
     ended: HashMap<String, Source>,
     /// Containers that the engine starts again.
     restarting: HashSet<String>,
+    /// From when on the next log of a container is new: what it wrote before has been shown, or was not asked for.
+    shown_until: HashMap<String, i64>,
 }
 
 impl<'a> Follower<'a> {
@@ -202,7 +204,9 @@ impl<'a> Follower<'a> {
             exited: HashMap::new(),
             ended: HashMap::new(),
             restarting: HashSet::new(),
+            shown_until: HashMap::new(),
         };
+        let began = i64::try_from(jiff::Timestamp::now().as_nanosecond()).unwrap_or(0);
         let mut copies = FuturesUnordered::new();
         let containers = wanted.containers(engine).await?;
         for container in &containers {
@@ -216,6 +220,7 @@ impl<'a> Follower<'a> {
             if runs {
                 follower.streaming.insert(id(container).to_owned());
             }
+            follower.shown_until.insert(id(container).to_owned(), began);
             let name = containers::short_name(container).to_owned();
             copies.push(follower.copy(id(container).to_owned(), name, None));
         }
@@ -272,16 +277,15 @@ impl<'a> Follower<'a> {
                 if !self.streaming.insert(container.clone()) {
                     return Ok(None);
                 }
-                let since = format!(
-                    "{}.{:09}",
-                    event.time_nano / 1_000_000_000,
-                    event.time_nano % 1_000_000_000
-                );
+                // Not the time of the event: a quick container has written its first lines by then.
+                let since = self.shown_until.get(&container).copied().unwrap_or(0);
+                let since = format!("{}.{:09}", since / 1_000_000_000, since % 1_000_000_000);
                 let name = short_name(&event);
                 return Ok(Some((container, name, since)));
             }
             "die" => {
                 self.exited.insert(container.clone(), event.exit_code().unwrap_or(0));
+                self.shown_until.insert(container.clone(), event.time_nano);
                 if let Some(source) = self.ended.remove(&container) {
                     self.tell_exit(container, source).await?;
                 }
