@@ -2,7 +2,13 @@
 
 use std::process::ExitCode;
 
+use http_body_util::BodyExt;
+
+use super::containers::{self, OneOff, id};
 use super::{CommandError, Context};
+use crate::client::ClientError;
+use crate::client::events::percent_encode;
+use crate::ui::Status;
 
 /// Create a new image from a service container's changes
 #[derive(Debug, clap::Args)]
@@ -33,8 +39,51 @@ pub struct Args {
     pub reference: Option<String>,
 }
 
-/// Runs the command.
+/// Makes an image of a container.
 pub async fn run(args: Args, context: &Context) -> Result<ExitCode, CommandError> {
-    let _ = args;
-    Err(context.not_available("commit"))
+    let project = context.project_name()?;
+    let engine = context.engine().await?;
+    let container = containers::one(&engine, &project, &args.service, args.index, OneOff::Include, false).await?;
+    let name = containers::name(&container);
+    let text = format!("Commit {name}");
+    context.progress.event(name, Status::Working, &text, "Committing");
+    if context.globals.dry_run {
+        context.progress.event(name, Status::Done, &text, "Committed");
+        return Ok(ExitCode::SUCCESS);
+    }
+    let (repository, tag) = split_tag(args.reference.as_deref().unwrap_or_default());
+    let mut path = format!(
+        "/commit?container={}&repo={}&tag={}&comment={}&author={}&pause={}",
+        id(&container),
+        percent_encode(repository),
+        percent_encode(tag),
+        percent_encode(args.message.as_deref().unwrap_or_default()),
+        percent_encode(args.author.as_deref().unwrap_or_default()),
+        u8::from(args.pause),
+    );
+    for change in &args.change {
+        path.push_str(&format!("&changes={}", percent_encode(change)));
+    }
+    let response = match engine.request(http::Method::POST, &path, None).await {
+        Ok(response) => response,
+        Err(error) => {
+            context.progress.event(name, Status::Error, &text, error.to_string());
+            return Err(error.into());
+        }
+    };
+    let body = response.into_body().collect().await.map_err(ClientError::Connection)?;
+    let answer: serde_json::Value = serde_json::from_slice(&body.to_bytes()).map_err(ClientError::Answer)?;
+    let image = answer.get("Id").and_then(|id| id.as_str()).unwrap_or_default();
+    context
+        .progress
+        .event(name, Status::Done, text, format!("Committed as {image}"));
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Splits a reference at its tag; a colon before a slash belongs to a registry's port.
+pub fn split_tag(reference: &str) -> (&str, &str) {
+    match reference.rsplit_once(':') {
+        Some((repository, tag)) if !tag.contains('/') => (repository, tag),
+        _ => (reference, ""),
+    }
 }

@@ -55,14 +55,28 @@ pub struct Events {
 impl Engine {
     /// Subscribes to the container events of `project`. When this returns, the engine has the subscription.
     pub async fn container_events(&self, project: &str) -> Result<Events, ClientError> {
+        self.container_events_between(project, "", "").await
+    }
+
+    /// Subscribes to the container events of `project` from `since` until `until`, given in seconds since 1970;
+    /// empty: from now, without end.
+    pub async fn container_events_between(
+        &self,
+        project: &str,
+        since: &str,
+        until: &str,
+    ) -> Result<Events, ClientError> {
         let filters = serde_json::json!({
             "type": ["container"],
             "label": [format!("{}={project}", super::labels::PROJECT)],
         });
-        let query: String = percent_encode(&filters.to_string());
-        let response = self
-            .request(http::Method::GET, &format!("/events?filters={query}"), None)
-            .await?;
+        let mut path = format!("/events?filters={}", percent_encode(&filters.to_string()));
+        for (name, time) in [("since", since), ("until", until)] {
+            if !time.is_empty() {
+                path.push_str(&format!("&{name}={}", percent_encode(time)));
+            }
+        }
+        let response = self.request(http::Method::GET, &path, None).await?;
         Ok(Events {
             body: response.into_body(),
             buffer: BytesMut::new(),
