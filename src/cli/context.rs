@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use super::flags::go_bool;
 use super::{CommandError, Globals, error};
 use crate::client::{self, Engine, EngineChoice};
+use crate::file::LoadOptions;
 use crate::model::Project;
 use crate::ui::progress::{Mode, Settings};
 use crate::ui::{Progress, stream};
@@ -197,18 +198,28 @@ impl Context {
 
     /// Returns the project that a command works on when containers are all it needs: with `-p` and no `-f` by name
     /// alone, without reading a file.
+    // docker/compose cmd/compose/compose.go: projectOrName
     pub fn scope(&self) -> Result<Scope, CommandError> {
-        let name = self
-            .globals
-            .project_name
-            .as_deref()
-            .or(self.variable("COMPOSE_PROJECT_NAME"));
-        match name {
-            Some(name) => Ok(Scope {
-                name: name.to_owned(),
-                project: None,
+        let named = self.globals.project_name.clone().filter(|name| !name.is_empty());
+        if let Some(name) = named.filter(|_| self.globals.file.is_empty()) {
+            return Ok(Scope { name, project: None });
+        }
+        let options = LoadOptions {
+            resolve_environment: false,
+            ..self.load_options()
+        };
+        match self.load_with(&options) {
+            Ok(loaded) => Ok(Scope {
+                name: loaded.project.name.clone(),
+                project: Some(loaded.project),
             }),
-            None => Err(CommandError::message("no configuration file provided: not found")),
+            Err(error) => match self.variable("COMPOSE_PROJECT_NAME") {
+                Some(name) => Ok(Scope {
+                    name: name.to_owned(),
+                    project: None,
+                }),
+                None => Err(error),
+            },
         }
     }
 

@@ -2,7 +2,10 @@
 
 use std::process::ExitCode;
 
+use super::converge::{Converge, ImageWishes};
+use super::lifecycle::{self, interruptible, set};
 use super::{CommandError, Context};
+use crate::plan::{Options, Recreate, Stage};
 
 /// Creates containers for a service
 #[derive(Debug, clap::Args)]
@@ -44,8 +47,44 @@ pub struct Args {
     pub services: Vec<String>,
 }
 
-/// Runs the command.
+/// Creates what `up` would create, and starts nothing.
 pub async fn run(args: Args, context: &Context) -> Result<ExitCode, CommandError> {
-    let _ = args;
-    Err(context.not_available("create"))
+    if args.build && args.no_build {
+        return Err(CommandError::message("--build and --no-build are incompatible"));
+    }
+    if args.force_recreate && args.no_recreate {
+        return Err(CommandError::message(
+            "--force-recreate and --no-recreate are incompatible",
+        ));
+    }
+    interruptible(async {
+        let mut project = context.load_project(&args.services)?.project;
+        let images = ImageWishes {
+            pull: &args.pull,
+            build: args.build,
+            no_build: args.no_build,
+            quiet_pull: args.quiet_pull,
+            quiet_build: false,
+        };
+        images.apply(&mut project, lifecycle::separator(context))?;
+        lifecycle::apply_scale(&mut project, &args.scale)?;
+        let recreate = Recreate::from_flags(args.force_recreate, args.no_recreate);
+        let options = Options {
+            services: set(&args.services),
+            recreate,
+            recreate_dependencies: Recreate::from_flags(false, args.no_recreate),
+            orphans: lifecycle::orphans(context, &project, args.remove_orphans)?,
+            start: false,
+            separator: lifecycle::separator(context),
+            ..Options::default()
+        };
+        let converge = Converge::plan(context, project, &images, options, args.yes).await?;
+        let execution = converge.execution();
+        lifecycle::with_picture(context, |progress| async move {
+            execution.run(Stage::Create, &progress).await
+        })
+        .await?;
+        Ok(ExitCode::SUCCESS)
+    })
+    .await
 }

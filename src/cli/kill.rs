@@ -2,7 +2,12 @@
 
 use std::process::ExitCode;
 
+use super::lifecycle::{Look, Scene, interruptible, set};
 use super::{CommandError, Context};
+use crate::plan::Action;
+use crate::plan::lifecycle;
+use crate::plan::observed::State;
+use crate::ui::stream;
 
 /// Force stop service containers
 #[derive(Debug, clap::Args)]
@@ -18,8 +23,31 @@ pub struct Args {
     pub services: Vec<String>,
 }
 
-/// Runs the command.
+/// Sends running containers a signal.
 pub async fn run(args: Args, context: &Context) -> Result<ExitCode, CommandError> {
-    let _ = args;
-    Err(context.not_available("kill"))
+    interruptible(async {
+        let scene = Scene::open(context, &args.services, Look::Containers).await?;
+        let services = set(&args.services);
+        let remove_orphans = args.remove_orphans || context.flag_variable("COMPOSE_REMOVE_ORPHANS");
+        let chosen: Vec<_> = scene
+            .observed
+            .containers
+            .iter()
+            .filter(|container| {
+                matches!(container.state, State::Running | State::Paused | State::Restarting)
+                    && (services.is_empty() || services.contains(&container.service))
+                    && (remove_orphans || scene.project.services.contains_key(&container.service))
+            })
+            .collect();
+        if chosen.is_empty() {
+            stream::err("no container to kill");
+        }
+        let plan = lifecycle::for_each(chosen, "kill", |container| Action::Kill {
+            container,
+            signal: args.signal.clone(),
+        });
+        scene.execute(context, &plan).await?;
+        Ok(ExitCode::SUCCESS)
+    })
+    .await
 }

@@ -2,7 +2,9 @@
 
 use std::process::ExitCode;
 
+use super::lifecycle::{Look, Scene, interruptible, set};
 use super::{CommandError, Context};
+use crate::plan::{Action, lifecycle};
 
 /// Pause services
 #[derive(Debug, clap::Args)]
@@ -12,8 +14,16 @@ pub struct Args {
     pub services: Vec<String>,
 }
 
-/// Runs the command.
+/// Suspends all processes of containers.
 pub async fn run(args: Args, context: &Context) -> Result<ExitCode, CommandError> {
-    let _ = args;
-    Err(context.not_available("pause"))
+    interruptible(async {
+        let scene = Scene::open(context, &args.services, Look::Containers).await?;
+        let services = set(&args.services);
+        let running =
+            lifecycle::running(&scene.project, &scene.observed, &services).filter(|container| !container.one_off);
+        let plan = lifecycle::for_each(running, "pause", |container| Action::Pause { container });
+        scene.execute(context, &plan).await?;
+        Ok(ExitCode::SUCCESS)
+    })
+    .await
 }

@@ -2,7 +2,9 @@
 
 use std::process::ExitCode;
 
+use super::lifecycle::{Look, Scene, interruptible, set};
 use super::{CommandError, Context};
+use crate::plan::lifecycle;
 
 /// Restart service containers
 #[derive(Debug, clap::Args)]
@@ -18,8 +20,26 @@ pub struct Args {
     pub services: Vec<String>,
 }
 
-/// Runs the command.
+/// Restarts containers, and those of services that want to be restarted with them.
 pub async fn run(args: Args, context: &Context) -> Result<ExitCode, CommandError> {
-    let _ = args;
-    Err(context.not_available("restart"))
+    interruptible(async {
+        let scope = context.scope()?;
+        let mut project = scope.project;
+        if let Some(project) = &mut project {
+            project.enable_services(&args.services);
+            // Refuses what is no service.
+            project.closure(&args.services, crate::model::Dependencies::Ignore)?;
+        }
+        let scene = Scene::look(context, scope.name, project, Look::Containers).await?;
+        let plan = lifecycle::restart(
+            &scene.project,
+            &scene.observed,
+            &set(&args.services),
+            args.no_deps,
+            args.timeout,
+        )?;
+        scene.execute(context, &plan).await?;
+        Ok(ExitCode::SUCCESS)
+    })
+    .await
 }

@@ -2,7 +2,11 @@
 
 use std::process::ExitCode;
 
+use super::lifecycle::{Look, Scene, interruptible, set};
 use super::{CommandError, Context};
+use crate::plan::observed::{Observed, Question, State};
+use crate::plan::{Action, lifecycle};
+use crate::ui::{prompt, stream};
 
 /// Removes stopped service containers
 #[derive(Debug, clap::Args)]
@@ -24,8 +28,53 @@ pub struct Args {
     pub services: Vec<String>,
 }
 
-/// Runs the command.
+/// Removes containers that do not run.
 pub async fn run(args: Args, context: &Context) -> Result<ExitCode, CommandError> {
-    let _ = args;
-    Err(context.not_available("rm"))
+    interruptible(async {
+        let mut scene = Scene::open(context, &args.services, Look::Containers).await?;
+        let services = set(&args.services);
+        if args.stop {
+            let plan = lifecycle::stop(&scene.project, &scene.observed, &services, None)?;
+            scene.execute(context, &plan).await?;
+            if !context.globals.dry_run {
+                let question = Question {
+                    project: &scene.project.name,
+                    ..Question::default()
+                };
+                scene.observed = Observed::collect(&scene.engine, &question).await?;
+            }
+        }
+        let stopped: Vec<_> = scene
+            .observed
+            .containers
+            .iter()
+            .filter(|container| {
+                let stands = !matches!(container.state, State::Running | State::Paused | State::Restarting);
+                !container.one_off
+                    && scene.project.services.contains_key(&container.service)
+                    && (services.is_empty() || services.contains(&container.service))
+                    && (stands || args.stop && context.globals.dry_run)
+            })
+            .collect();
+        if stopped.is_empty() {
+            stream::err("No stopped containers");
+            return Ok(ExitCode::SUCCESS);
+        }
+        let names: Vec<&str> = stopped.iter().map(|container| container.name.as_str()).collect();
+        let message = format!("Going to remove {}", names.join(", "));
+        if args.force {
+            stream::out(format!("{message}\n"))?;
+        } else if !prompt::confirm(&message, false)? {
+            return Ok(ExitCode::SUCCESS);
+        }
+        let plan = lifecycle::for_each(stopped, "rm", |container| Action::Remove {
+            container,
+            force: args.force,
+            volumes: args.volumes,
+            replaced: false,
+        });
+        scene.execute(context, &plan).await?;
+        Ok(ExitCode::SUCCESS)
+    })
+    .await
 }

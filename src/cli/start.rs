@@ -2,7 +2,11 @@
 
 use std::process::ExitCode;
 
+use std::time::Duration;
+
+use super::lifecycle::{self, Look, Scene, interruptible};
 use super::{CommandError, Context};
+use crate::plan::reconcile::{self, Options};
 
 /// Start services
 #[derive(Debug, clap::Args)]
@@ -17,8 +21,38 @@ pub struct Args {
     pub services: Vec<String>,
 }
 
-/// Runs the command.
+/// Starts containers that exist, in the order of their dependencies.
 pub async fn run(args: Args, context: &Context) -> Result<ExitCode, CommandError> {
-    let _ = args;
-    Err(context.not_available("start"))
+    interruptible(async {
+        let scene = Scene::open(context, &args.services, Look::Containers).await?;
+        if scene.project.services.is_empty() && !scene.from_file {
+            return Err(CommandError::message(format!(
+                "no container found for project \"{}\": not found",
+                scene.project.name
+            )));
+        }
+        let project = scene
+            .project
+            .clone()
+            .with_selected_services(&args.services, crate::model::Dependencies::Include)?;
+        let options = Options {
+            wait: args.wait,
+            separator: lifecycle::separator(context),
+            ..Options::default()
+        };
+        let plan = reconcile::start(&project, &scene.observed, &options)?;
+        let mut settings = lifecycle::settings(context, &scene.engine);
+        settings.wait_timeout = wait_timeout(args.wait_timeout);
+        lifecycle::execute(context, &scene.engine, &project, &scene.observed, &plan, &settings).await?;
+        Ok(ExitCode::SUCCESS)
+    })
+    .await
+}
+
+/// Returns the limit that `--wait-timeout` sets; 0 sets none.
+pub fn wait_timeout(seconds: Option<i64>) -> Option<Duration> {
+    seconds
+        .and_then(|seconds| u64::try_from(seconds).ok())
+        .filter(|&seconds| seconds > 0)
+        .map(Duration::from_secs)
 }

@@ -2,7 +2,9 @@
 
 use std::process::ExitCode;
 
+use super::lifecycle::{Look, Scene, interruptible, set};
 use super::{CommandError, Context};
+use crate::plan::lifecycle;
 
 /// Stop services
 #[derive(Debug, clap::Args)]
@@ -15,8 +17,13 @@ pub struct Args {
     pub services: Vec<String>,
 }
 
-/// Runs the command.
+/// Stops containers, those first that nothing else depends on.
 pub async fn run(args: Args, context: &Context) -> Result<ExitCode, CommandError> {
-    let _ = args;
-    Err(context.not_available("stop"))
+    interruptible(async {
+        let scene = Scene::open(context, &args.services, Look::Containers).await?;
+        let plan = lifecycle::stop(&scene.project, &scene.observed, &set(&args.services), args.timeout)?;
+        scene.execute(context, &plan).await?;
+        Ok(ExitCode::SUCCESS)
+    })
+    .await
 }

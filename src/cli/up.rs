@@ -1,8 +1,18 @@
 //! `compose up`: create and start containers.
 
+use std::collections::BTreeSet;
 use std::process::ExitCode;
+use std::sync::Arc;
 
+use super::attached::{Cascade, Session, Wishes};
+use super::converge::{Converge, ImageWishes};
+use super::lifecycle::{self, interruptible, set};
 use super::{CommandError, Context};
+use crate::model::{Dependencies, Project};
+use crate::plan::observed::Container;
+use crate::plan::{Options, Recreate, Stage};
+use crate::ui::logs::{LogSettings, Logs, Target};
+use crate::ui::stream;
 
 /// Create and start containers
 #[derive(Debug, clap::Args)]
@@ -111,8 +121,202 @@ pub struct Args {
     pub services: Vec<String>,
 }
 
-/// Runs the command.
-pub async fn run(args: Args, context: &Context) -> Result<ExitCode, CommandError> {
-    let _ = args;
-    Err(context.not_available("up"))
+/// Makes the engine agree with the files, starts everything, and shows what it writes.
+pub async fn run(mut args: Args, context: &Context) -> Result<ExitCode, CommandError> {
+    args.check()?;
+    let loaded = async { Ok(context.load_project(&args.services)?.project) };
+    let mut project = interruptible(loaded).await?;
+    let orphans = lifecycle::orphans(context, &project, args.remove_orphans)?;
+    if !args.attach.is_empty() && args.attach_dependencies {
+        return Err(CommandError::message(
+            "cannot combine --attach and --attach-dependencies",
+        ));
+    }
+    if project.services.is_empty() && !context.globals.all_resources {
+        return Err(CommandError::message("no service selected"));
+    }
+    let separator = lifecycle::separator(context);
+    let images = ImageWishes {
+        pull: &args.pull,
+        build: args.build,
+        no_build: args.no_build,
+        quiet_pull: args.quiet_pull,
+        quiet_build: args.quiet_build,
+    };
+    images.apply(&mut project, separator)?;
+    lifecycle::apply_scale(&mut project, &args.scale)?;
+    if args.no_deps {
+        project = project.with_selected_services(&args.services, Dependencies::Ignore)?;
+    }
+    if let Some(service) = args
+        .exit_code_from
+        .as_deref()
+        .filter(|name| !project.services.contains_key(*name))
+    {
+        return Err(CommandError::message(format!("no such service: {service}: not found")));
+    }
+    let attached = if args.detach || args.no_start {
+        None
+    } else {
+        Some(args.attached(&project)?)
+    };
+    let options = Options {
+        services: set(&args.services),
+        recreate: Recreate::from_flags(args.force_recreate, args.no_recreate),
+        recreate_dependencies: Recreate::from_flags(args.always_recreate_deps, args.no_recreate),
+        inherit: !args.renew_anon_volumes,
+        timeout: args.timeout,
+        orphans,
+        start: !args.no_start,
+        wait: args.wait,
+        separator,
+    };
+    let mut converge = interruptible(Converge::plan(context, project, &images, options, args.yes)).await?;
+    converge.settings.wait_timeout = super::start::wait_timeout(args.wait_timeout).filter(|_| args.wait);
+    let Some(attached) = attached else {
+        let execution = converge.execution();
+        interruptible(lifecycle::with_picture(context, |progress| async move {
+            execution.run_all(&progress).await
+        }))
+        .await?;
+        return Ok(ExitCode::SUCCESS);
+    };
+    up_attached(context, &args, converge, attached).await
+}
+
+/// Creates what is missing, then starts it while its output is shown.
+async fn up_attached(
+    context: &Context,
+    args: &Args,
+    mut converge: Converge,
+    attached: BTreeSet<String>,
+) -> Result<ExitCode, CommandError> {
+    let logs = Arc::new(Logs::new(LogSettings {
+        colours: !args.no_color && context.ansi.allows(stream::out_is_terminal()),
+        prefix: !args.no_log_prefix,
+        merged: false,
+    }));
+    let hook_logs = Arc::clone(&logs);
+    let project_name = converge.project.name.clone();
+    converge.settings.hook_output = Some(Arc::new(move |container: &Container, line: &str| {
+        let source = hook_logs.source(&format!("{} ->", container.log_name(&project_name)));
+        // What cannot be shown is no reason to stop the hook.
+        let _ = hook_logs.line(source, Target::Out, line.as_bytes());
+        let _ = hook_logs.flush();
+    }));
+    let execution = converge.execution();
+    let create = &execution;
+    interruptible(lifecycle::with_picture(context, |progress| async move {
+        create.run(Stage::Create, &progress).await
+    }))
+    .await?;
+    if context.globals.dry_run {
+        stream::out("end of 'compose up' output, interactive run is not supported in dry-run mode\n")?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let wishes = Wishes {
+        monitored: if args.services.is_empty() {
+            attached.clone()
+        } else {
+            set(&args.services)
+        },
+        attached,
+        services: set(&args.services),
+        timestamps: args.timestamps,
+        timeout: args.timeout,
+        cascade: match (args.abort_on_container_exit, args.abort_on_container_failure) {
+            (true, _) => Cascade::Exit,
+            (_, true) => Cascade::Failure,
+            _ => Cascade::None,
+        },
+        exit_code_from: args.exit_code_from.clone(),
+    };
+    let result = Session::run(context, &converge, &execution, &logs, &wishes).await;
+    logs.end()?;
+    result
+}
+
+impl Args {
+    /// Refuses flags that do not go together, and settles what some imply.
+    // docker/compose cmd/compose/up.go: validateFlags
+    fn check(&mut self) -> Result<(), CommandError> {
+        if self.exit_code_from.is_some() && !self.abort_on_container_failure {
+            self.abort_on_container_exit = true;
+        }
+        let aborts = self.abort_on_container_exit || self.abort_on_container_failure;
+        let attaches = self.attach_dependencies || !self.attach.is_empty();
+        let refusals = [
+            (
+                self.abort_on_container_exit && self.abort_on_container_failure,
+                "--abort-on-container-failure cannot be combined with --abort-on-container-exit",
+            ),
+            (
+                self.wait && (self.abort_on_container_exit || attaches),
+                "--wait cannot be combined with --abort-on-container-exit, --attach or --attach-dependencies",
+            ),
+            (self.build && self.no_build, "--build and --no-build are incompatible"),
+            (
+                (self.detach || self.wait) && (aborts || attaches || self.watch),
+                "--detach cannot be combined with --abort-on-container-exit, --abort-on-container-failure, --attach, \
+                 --attach-dependencies or --watch",
+            ),
+            (
+                self.renew_anon_volumes && self.no_recreate,
+                "--no-recreate and --renew-anon-volumes are incompatible",
+            ),
+            (
+                self.force_recreate && self.no_recreate,
+                "--force-recreate and --no-recreate are incompatible",
+            ),
+            (
+                self.always_recreate_deps && self.no_recreate,
+                "--always-recreate-deps and --no-recreate are incompatible",
+            ),
+            (self.no_build && self.watch, "--no-build and --watch are incompatible"),
+        ];
+        if let Some((_, text)) = refusals.into_iter().find(|(is_so, _)| *is_so) {
+            return Err(CommandError::message(text));
+        }
+        self.detach |= self.wait;
+        Ok(())
+    }
+
+    /// Returns the services whose output is shown.
+    fn attached(&self, project: &Project) -> Result<BTreeSet<String>, CommandError> {
+        let mut attached = set(&self.attach);
+        if attached.is_empty() {
+            let dependencies = if self.attach_dependencies {
+                Dependencies::Include
+            } else {
+                Dependencies::Ignore
+            };
+            let chosen = if self.services.is_empty() {
+                project.services.keys().cloned().collect()
+            } else {
+                project.closure(&self.services, dependencies)?
+            };
+            attached.extend(chosen.into_iter().filter(|name| {
+                project
+                    .services
+                    .get(name)
+                    .is_some_and(|service| service.attach != Some(false))
+            }));
+        } else {
+            let unknown: Vec<&str> = attached
+                .iter()
+                .map(String::as_str)
+                .filter(|name| !project.services.contains_key(*name))
+                .collect();
+            if !unknown.is_empty() {
+                return Err(CommandError::message(format!(
+                    "cannot attach to services not included in up: {}",
+                    unknown.join(", ")
+                )));
+            }
+        }
+        for service in &self.no_attach {
+            attached.remove(service);
+        }
+        Ok(attached)
+    }
 }

@@ -64,7 +64,20 @@ impl Engine {
         path_and_query: &str,
         body: Option<serde_json::Value>,
     ) -> Result<http::Response<hyper::body::Incoming>, ClientError> {
-        self.transport.json_request(method, path_and_query, body, false).await
+        self.transport.json_request(method, path_and_query, body, &[]).await
+    }
+}
+
+impl Engine {
+    /// Sends an empty POST request with headers of its own.
+    pub async fn post_with_headers(
+        &self,
+        path_and_query: &str,
+        headers: &[(&str, &str)],
+    ) -> Result<http::Response<hyper::body::Incoming>, ClientError> {
+        self.transport
+            .json_request(http::Method::POST, path_and_query, None, headers)
+            .await
     }
 }
 

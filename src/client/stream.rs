@@ -135,7 +135,12 @@ impl Engine {
     ) -> Result<TokioIo<Upgraded>, ClientError> {
         let response = self
             .transport
-            .json_request(http::Method::POST, path_and_query, body, true)
+            .json_request(
+                http::Method::POST,
+                path_and_query,
+                body,
+                &[("connection", "Upgrade"), ("upgrade", "tcp")],
+            )
             .await?;
         let upgraded = hyper::upgrade::on(response).await.map_err(ClientError::Connection)?;
         Ok(TokioIo::new(upgraded))

@@ -130,7 +130,7 @@ impl Transport {
         method: Method,
         path_and_query: &str,
         body: Option<serde_json::Value>,
-        upgrade: bool,
+        headers: &[(&str, &str)],
     ) -> Result<Response<Incoming>, ClientError> {
         let body = match body {
             Some(value) => Bytes::from(serde_json::to_vec(&value).map_err(ClientError::Answer)?),
@@ -140,10 +140,8 @@ impl Transport {
             .method(method)
             .uri(path_and_query)
             .header(http::header::CONTENT_TYPE, "application/json");
-        if upgrade {
-            request = request
-                .header(http::header::CONNECTION, "Upgrade")
-                .header(http::header::UPGRADE, "tcp");
+        for (name, value) in headers {
+            request = request.header(*name, *value);
         }
         let request = request.body(Either::Left(Full::new(body))).map_err(Error::from)?;
         let response = self.send(request).await?;

@@ -23,6 +23,17 @@ pub enum Recreate {
     Never,
 }
 
+impl Recreate {
+    /// Returns what `--force-recreate` and `--no-recreate` say.
+    pub fn from_flags(always: bool, never: bool) -> Self {
+        match (always, never) {
+            (_, true) => Self::Never,
+            (true, false) => Self::Always,
+            (false, false) => Self::Diverged,
+        }
+    }
+}
+
 /// The wishes of the command line.
 #[derive(Debug, Clone)]
 pub struct Options {

@@ -4,6 +4,7 @@ pub mod human;
 pub mod list;
 pub mod logs;
 pub mod progress;
+pub mod prompt;
 pub mod report;
 pub mod stream;
 pub mod table;

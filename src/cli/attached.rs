@@ -1,0 +1,545 @@
+//! `up` that stays: shows what containers write, tells their ends, and stops them when the user has enough.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::future::Future;
+use std::pin::{Pin, pin};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use tokio::io::AsyncReadExt;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+
+use super::converge::Converge;
+use super::lifecycle::with_picture;
+use super::{CommandError, Context};
+use crate::client::events::Event;
+use crate::client::stream::{Channel, Frames};
+use crate::client::{ClientError, Engine, labels};
+use crate::plan::observed::{self, Container, Observed, State};
+use crate::plan::{Action, Execution, Stage, lifecycle};
+use crate::ui::logs::{Lines, Logs, Source, Target};
+use crate::ui::{Progress, stream};
+
+/// How long after a container's end its last lines may take to arrive.
+const LAST_LINES: Duration = Duration::from_secs(2);
+
+/// What the user wants to see, and when it is over.
+pub struct Wishes {
+    /// The services whose output is shown.
+    pub attached: BTreeSet<String>,
+    /// The services whose containers are waited for.
+    pub monitored: BTreeSet<String>,
+    /// The services the user named: those that are stopped at the end; none: all.
+    pub services: BTreeSet<String>,
+    pub timestamps: bool,
+    pub timeout: Option<i64>,
+    pub cascade: Cascade,
+    pub exit_code_from: Option<String>,
+}
+
+/// Which end of a container ends everything.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cascade {
+    None,
+    Exit,
+    Failure,
+}
+
+/// Why everything is being stopped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stopping {
+    No,
+    /// A container ended.
+    Cascade,
+    /// The user wants it.
+    User,
+}
+
+/// An attached `up`.
+pub struct Session<'s> {
+    context: &'s Context,
+    converge: &'s Converge,
+    logs: &'s Arc<Logs>,
+    wishes: &'s Wishes,
+    /// Containers that run or are going to.
+    alive: BTreeSet<String>,
+    /// Containers that have been started.
+    started: BTreeSet<String>,
+    followed: BTreeMap<String, Followed>,
+    readers: JoinSet<()>,
+    /// Told by a reader when a container's output has ended.
+    ended: mpsc::UnboundedSender<String>,
+    status: i64,
+    chosen_status: Option<i64>,
+    stopping: Stopping,
+}
+
+/// What is known of a container whose output is shown.
+struct Followed {
+    source: Source,
+    tty: bool,
+    is_reading: bool,
+    /// Its end, to be told after its last line.
+    end: Option<String>,
+    /// When it ended last, in nanoseconds since 1970: what it writes after that has not been shown.
+    shown_until: i64,
+}
+
+type Work<'w> = Pin<Box<dyn Future<Output = Result<(), CommandError>> + 'w>>;
+
+impl<'s> Session<'s> {
+    /// Starts the containers and stays until all have ended.
+    pub async fn run(
+        context: &'s Context,
+        converge: &'s Converge,
+        execution: &Execution<'_>,
+        logs: &'s Arc<Logs>,
+        wishes: &'s Wishes,
+    ) -> Result<ExitCode, CommandError> {
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let mut terminate = signal(SignalKind::terminate())?;
+        // Before anything starts, so that no end goes unseen.
+        let mut events = converge.engine.container_events(&converge.project.name).await?;
+        let (ended, mut ends) = mpsc::unbounded_channel();
+        let mut session = Session {
+            context,
+            converge,
+            logs,
+            wishes,
+            alive: BTreeSet::new(),
+            started: BTreeSet::new(),
+            followed: BTreeMap::new(),
+            readers: JoinSet::new(),
+            ended,
+            status: 0,
+            chosen_status: None,
+            stopping: Stopping::No,
+        };
+        session.attach_all(execution.containers()).await?;
+        let quiet = Progress::quiet();
+        let mut starting = pin!(execution.run(Stage::Start, &quiet));
+        let mut is_starting = true;
+        let mut works: FuturesUnordered<Work<'_>> = FuturesUnordered::new();
+        let mut signals = 0;
+        while is_starting || !session.alive.is_empty() || !works.is_empty() {
+            let before = session.stopping;
+            let mut is_signalled = false;
+            tokio::select! {
+                biased;
+                _ = interrupt.recv() => is_signalled = true,
+                _ = terminate.recv() => is_signalled = true,
+                started = &mut starting, if is_starting => {
+                    is_starting = false;
+                    if let Err(error) = started
+                        && session.stopping == Stopping::No
+                    {
+                        session.last_lines(&mut ends).await?;
+                        return Err(error.into());
+                    }
+                }
+                Some(id) = ends.recv() => session.output_ended(&id)?,
+                event = events.next() => match event {
+                    Some(event) => session.event(&event?).await?,
+                    // The engine is gone, and with it all that could be told.
+                    None => break,
+                },
+                Some(stopped) = works.next(), if !works.is_empty() => {
+                    stopped?;
+                    if session.stopping == Stopping::User {
+                        break;
+                    }
+                    // What was never started never ends.
+                    let started = std::mem::take(&mut session.started);
+                    session.alive.retain(|id| started.contains(id));
+                    session.started = started;
+                }
+            }
+            if is_signalled {
+                signals += 1;
+                session.stopping = Stopping::User;
+                is_starting = false;
+                if signals == 1 {
+                    stream::out("Gracefully Stopping... press Ctrl+C again to force\n")?;
+                    works.push(session.stop());
+                } else if signals == 2 {
+                    works.push(session.kill());
+                }
+            } else if before == Stopping::No && session.stopping == Stopping::Cascade {
+                stream::err("Aborting on container exit...");
+                works.push(session.stop());
+            }
+        }
+        session.last_lines(&mut ends).await?;
+        match (session.stopping, session.chosen_status.unwrap_or(session.status)) {
+            (Stopping::User, 0) => Err(CommandError::interrupted()),
+            (_, 0) => Ok(ExitCode::SUCCESS),
+            (_, status) => Err(CommandError::status(status)),
+        }
+    }
+
+    fn engine(&self) -> &'s Engine {
+        &self.converge.engine
+    }
+
+    /// Attaches to the containers whose output is wanted, before they start.
+    async fn attach_all(&mut self, containers: Vec<Container>) -> Result<(), CommandError> {
+        let mut names = Vec::new();
+        let mut chosen = Vec::new();
+        for container in containers {
+            if self.wishes.monitored.contains(&container.service) {
+                self.alive.insert(container.id.clone());
+            }
+            if container.state == State::Running {
+                self.started.insert(container.id.clone());
+            }
+            if self.wishes.attached.contains(&container.service) {
+                // All names at first, so that the first line is already indented as the last.
+                let name = container.log_name(&self.converge.project.name);
+                let source = self.logs.source(&name);
+                names.push(name);
+                chosen.push((container, source));
+            }
+        }
+        stream::out(format!("Attaching to {}\n", names.join(", ")))?;
+        for (container, source) in chosen {
+            let tty = self
+                .converge
+                .project
+                .services
+                .get(&container.service)
+                .is_some_and(|service| service.tty);
+            let path = format!("/containers/{}/attach?stream=1&stdout=1&stderr=1", container.id);
+            let mut streams = self.engine().hijack(&path, None).await?;
+            let mut reader = Reader::new(source, Arc::clone(self.logs), self.wishes.timestamps);
+            let ended = self.ended.clone();
+            let id = container.id.clone();
+            self.readers.spawn(async move {
+                let mut frames = Frames::new(!tty);
+                let mut buffer = vec![0; 64 * 1024];
+                while let Ok(count @ 1..) = streams.read(&mut buffer).await {
+                    frames.push(&buffer[..count]);
+                    while let Some((channel, piece)) = frames.next_piece() {
+                        reader.push(channel, &piece);
+                    }
+                    reader.flush();
+                }
+                reader.finish();
+                let _ = ended.send(id);
+            });
+            self.followed.insert(
+                container.id,
+                Followed {
+                    source,
+                    tty,
+                    is_reading: true,
+                    end: None,
+                    shown_until: 0,
+                },
+            );
+        }
+        Ok(())
+    }
+
+    /// Follows the log of a container that has been started (again) while we watch.
+    async fn follow(&mut self, id: &str, event: &Event) -> Result<(), CommandError> {
+        let service = event.attribute(labels::SERVICE).unwrap_or_default();
+        let tty = match self.followed.get(id) {
+            Some(followed) => followed.tty,
+            None => self
+                .converge
+                .project
+                .services
+                .get(service)
+                .is_some_and(|service| service.tty),
+        };
+        let (source, since) = match self.followed.get(id) {
+            Some(followed) => (followed.source, followed.shown_until),
+            None => (self.logs.source(&self.name(event)), 0),
+        };
+        let since = format!("{}.{:09}", since / 1_000_000_000, since % 1_000_000_000);
+        let path = format!("/containers/{id}/logs?follow=1&stdout=1&stderr=1&since={since}");
+        let mut output = match self.engine().log(&path, async || Ok(!tty)).await {
+            Ok(output) => output,
+            Err(error) if error.is_not_found() => return Ok(()),
+            Err(error) => return Err(error.into()),
+        };
+        let mut reader = Reader::new(source, Arc::clone(self.logs), self.wishes.timestamps);
+        let ended = self.ended.clone();
+        let owned = id.to_owned();
+        self.readers.spawn(async move {
+            while let Ok(true) = output.receive().await {
+                while let Some((channel, piece)) = output.next_piece() {
+                    reader.push(channel, &piece);
+                }
+                reader.flush();
+            }
+            reader.finish();
+            let _ = ended.send(owned);
+        });
+        self.followed.insert(
+            id.to_owned(),
+            Followed {
+                source,
+                tty,
+                is_reading: true,
+                end: None,
+                shown_until: 0,
+            },
+        );
+        Ok(())
+    }
+
+    /// Returns the name that is shown for the container of an event.
+    fn name(&self, event: &Event) -> String {
+        let container = Container {
+            name: event.attribute("name").unwrap_or_default().to_owned(),
+            service: event.attribute(labels::SERVICE).unwrap_or_default().to_owned(),
+            labels: event.actor.attributes.clone(),
+            ..Container::default()
+        };
+        container.log_name(&self.converge.project.name)
+    }
+
+    async fn event(&mut self, event: &Event) -> Result<(), CommandError> {
+        let service = event.attribute(labels::SERVICE).unwrap_or_default().to_owned();
+        let is_one_off = event.attribute(labels::ONE_OFF) == Some("True");
+        let is_monitored = self.wishes.monitored.contains(&service);
+        let is_attached = self.wishes.attached.contains(&service);
+        if is_one_off || !is_monitored && !is_attached {
+            return Ok(());
+        }
+        let id = event.actor.id.clone();
+        match event.action.as_str() {
+            "create" if is_monitored => {
+                self.alive.insert(id);
+            }
+            "start" => {
+                self.started.insert(id.clone());
+                if is_monitored {
+                    self.alive.insert(id.clone());
+                }
+                let is_reading = self.followed.get(&id).is_some_and(|followed| followed.is_reading);
+                if is_attached && !is_reading && self.stopping == Stopping::No {
+                    self.follow(&id, event).await?;
+                }
+            }
+            "die" => self.died(id, &service, is_monitored, event).await?,
+            "destroy" => {
+                self.alive.remove(&id);
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    async fn died(&mut self, id: String, service: &str, is_monitored: bool, event: &Event) -> Result<(), CommandError> {
+        let code = event.exit_code().unwrap_or_default();
+        let restarts = match self
+            .engine()
+            .docker
+            .inspect_container(&id, None)
+            .await
+            .map_err(ClientError::from)
+        {
+            Ok(container) => container
+                .state
+                .is_some_and(|state| state.restarting == Some(true) || state.running == Some(true)),
+            Err(error) if error.is_not_found() => false,
+            Err(error) => return Err(error.into()),
+        };
+        if !restarts {
+            self.alive.remove(&id);
+        }
+        if !is_monitored {
+            return Ok(());
+        }
+        // docker compose tells of no ends that the user asked for.
+        if self.stopping != Stopping::User {
+            let end = format!("exited with code {code}{}", if restarts { " (restarting)" } else { "" });
+            self.tell_end(&id, end, event)?;
+        }
+        let is_reason = match self.wishes.cascade {
+            Cascade::None => false,
+            Cascade::Exit => true,
+            Cascade::Failure => code != 0,
+        };
+        if self.chosen_status.is_none() && self.wishes.exit_code_from.as_deref() == Some(service) {
+            self.chosen_status = Some(code);
+        }
+        if is_reason && self.stopping == Stopping::No {
+            self.status = code;
+            self.stopping = Stopping::Cascade;
+        }
+        Ok(())
+    }
+
+    /// Tells a container's end, after its last line if that is still to come.
+    fn tell_end(&mut self, id: &str, end: String, event: &Event) -> Result<(), CommandError> {
+        let Some(followed) = self.followed.get_mut(id) else {
+            let source = self.logs.source(&self.name(event));
+            return Ok(self.logs.status(source, &end)?);
+        };
+        followed.shown_until = event.time_nano;
+        if !followed.is_reading {
+            return Ok(self.logs.status(followed.source, &end)?);
+        }
+        followed.end = Some(end);
+        // Something else may hold the container's output open.
+        let (ended, id) = (self.ended.clone(), id.to_owned());
+        self.readers.spawn(async move {
+            tokio::time::sleep(LAST_LINES).await;
+            let _ = ended.send(id);
+        });
+        Ok(())
+    }
+
+    fn output_ended(&mut self, id: &str) -> Result<(), CommandError> {
+        if let Some(followed) = self.followed.get_mut(id) {
+            if let Some(end) = followed.end.take() {
+                followed.is_reading = false;
+                self.logs.status(followed.source, &end)?;
+            } else if !self.alive.contains(id) || self.started.contains(id) {
+                followed.is_reading = false;
+            }
+        }
+        Ok(())
+    }
+
+    /// Shows what ended containers wrote last.
+    async fn last_lines(&mut self, ends: &mut mpsc::UnboundedReceiver<String>) -> Result<(), CommandError> {
+        let deadline = tokio::time::sleep(LAST_LINES);
+        let mut deadline = pin!(deadline);
+        loop {
+            let is_pending = self
+                .followed
+                .iter()
+                .any(|(id, followed)| followed.is_reading && !self.alive.contains(id) && self.started.contains(id));
+            if !is_pending {
+                break;
+            }
+            tokio::select! {
+                Some(id) = ends.recv() => self.output_ended(&id)?,
+                () = &mut deadline => break,
+            }
+        }
+        self.readers.abort_all();
+        Ok(self.logs.flush()?)
+    }
+
+    /// Returns the work that stops the services.
+    fn stop(&self) -> Work<'s> {
+        let (context, converge, wishes) = (self.context, self.converge, self.wishes);
+        Box::pin(async move {
+            let observed = containers(converge).await?;
+            let plan = lifecycle::stop(&converge.project, &observed, &wishes.services, wishes.timeout)?;
+            let execution = Execution::new(
+                &converge.engine,
+                &converge.project,
+                &observed,
+                &plan,
+                &converge.settings,
+            );
+            with_picture(context, |progress| async move { execution.run_all(&progress).await }).await
+        })
+    }
+
+    /// Returns the work that ends the services at once.
+    fn kill(&self) -> Work<'s> {
+        let (context, converge, wishes) = (self.context, self.converge, self.wishes);
+        Box::pin(async move {
+            let observed = containers(converge).await?;
+            let running = lifecycle::running(&converge.project, &observed, &wishes.services)
+                .filter(|container| !container.one_off);
+            let plan = lifecycle::for_each(running, "kill", |container| Action::Kill {
+                container,
+                signal: "SIGKILL".to_owned(),
+            });
+            let execution = Execution::new(
+                &converge.engine,
+                &converge.project,
+                &observed,
+                &plan,
+                &converge.settings,
+            );
+            let killed = with_picture(context, |progress| async move { execution.run_all(&progress).await }).await;
+            // What ended in the meantime needs no killing.
+            drop(killed);
+            Ok(())
+        })
+    }
+}
+
+async fn containers(converge: &Converge) -> Result<Observed, CommandError> {
+    Ok(Observed {
+        containers: observed::containers(&converge.engine, &converge.project.name).await?,
+        ..Observed::default()
+    })
+}
+
+/// Shows what one container writes.
+struct Reader {
+    source: Source,
+    logs: Arc<Logs>,
+    lines: Lines,
+    /// With times: beginnings of lines, of standard output and standard error.
+    stamped: Option<[Vec<u8>; 2]>,
+}
+
+impl Reader {
+    fn new(source: Source, logs: Arc<Logs>, timestamps: bool) -> Self {
+        Self {
+            source,
+            logs,
+            lines: Lines::new(source),
+            stamped: timestamps.then(Default::default),
+        }
+    }
+
+    // Where nobody reads our output any more, there is nobody to tell of it; the command goes on.
+    fn push(&mut self, channel: Channel, piece: &[u8]) {
+        let target = match channel {
+            Channel::Out => Target::Out,
+            Channel::Err => Target::Err,
+        };
+        let Some(stamped) = &mut self.stamped else {
+            let _ = self.lines.push(&self.logs, target, piece);
+            return;
+        };
+        let pending = &mut stamped[target as usize];
+        pending.extend_from_slice(piece);
+        while let Some(end) = pending.iter().position(|&byte| byte == b'\n') {
+            let line: Vec<u8> = pending.drain(..=end).collect();
+            let _ = self.logs.line(self.source, target, &with_time(&line[..end]));
+        }
+    }
+
+    fn flush(&self) {
+        let _ = self.logs.flush();
+    }
+
+    fn finish(&mut self) {
+        let _ = self.lines.finish(&self.logs);
+        for (target, pending) in [Target::Out, Target::Err]
+            .into_iter()
+            .zip(self.stamped.iter_mut().flatten())
+        {
+            if !pending.is_empty() {
+                let _ = self.logs.line(self.source, target, &with_time(pending));
+                pending.clear();
+            }
+        }
+        self.flush();
+    }
+}
+
+fn with_time(line: &[u8]) -> Vec<u8> {
+    let now = jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%S.%9fZ");
+    let mut stamped = format!("{now} ").into_bytes();
+    stamped.extend_from_slice(line);
+    stamped
+}

@@ -1,0 +1,211 @@
+//! From a project to a plan that makes the engine agree with it: what `up`, `create`, `scale` and `run` begin with.
+
+use std::collections::BTreeSet;
+
+use super::lifecycle;
+use super::{CommandError, Context};
+use crate::client::Engine;
+use crate::model::{Project, Service};
+use crate::plan::observed::{self, Question};
+use crate::plan::{Execution, Observed, Options, Plan, Settings, reconcile};
+use crate::ui::stream;
+
+/// What the command line says about images.
+#[derive(Debug, Clone, Copy)]
+pub struct ImageWishes<'a> {
+    /// `always`, `missing`, `never`, `build`, or `policy`: as the files say.
+    pub pull: &'a str,
+    pub build: bool,
+    pub no_build: bool,
+    pub quiet_pull: bool,
+    pub quiet_build: bool,
+}
+
+impl Default for ImageWishes<'_> {
+    fn default() -> Self {
+        Self {
+            pull: "policy",
+            build: false,
+            no_build: false,
+            quiet_pull: false,
+            quiet_build: false,
+        }
+    }
+}
+
+impl ImageWishes<'_> {
+    /// Writes the wishes into the services' pull policies.
+    // docker/compose cmd/compose/create.go: createOptions.Apply
+    pub fn apply(&self, project: &mut Project, separator: &str) -> Result<(), CommandError> {
+        let policy = match self.pull {
+            "" | "policy" => None,
+            "always" | "never" | "build" | "missing" | "if_not_present" => Some(self.pull),
+            other => {
+                return Err(CommandError::message(format!(
+                    "invalid --pull option {}",
+                    stream::quoted(other)
+                )));
+            }
+        };
+        let names: Vec<String> = project.services.keys().cloned().collect();
+        for name in names {
+            let image = project.image_name(&project.services[&name], separator);
+            let Some(service) = project.services.get_mut(&name) else {
+                continue;
+            };
+            if let Some(policy) = policy {
+                service.pull_policy = policy.to_owned();
+            }
+            if self.build && service.build.is_some() {
+                service.pull_policy = "build".to_owned();
+            }
+            if self.no_build {
+                service.build = None;
+                service.image = image;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A project, what was observed, and the plan that brings them together.
+pub struct Converge {
+    pub engine: Engine,
+    pub project: Project,
+    pub observed: Observed,
+    pub plan: Plan,
+    pub settings: Settings,
+}
+
+impl Converge {
+    /// Makes sure of the images, looks at the engine, and plans. Says what the plan warns of.
+    pub async fn plan(
+        context: &Context,
+        project: Project,
+        images: &ImageWishes<'_>,
+        options: Options,
+        yes: bool,
+    ) -> Result<Self, CommandError> {
+        for service in project.services.values() {
+            if service.image.is_empty() && service.build.is_none() && service.provider.is_none() {
+                return Err(CommandError::message(format!(
+                    "invalid service \"{}\". Must specify either image or build",
+                    service.name
+                )));
+            }
+        }
+        let engine = context.engine().await?;
+        let mut observed = observe(&engine, &project, options.separator).await?;
+        ensure_images(context, &engine, &project, &mut observed, images, options.separator).await?;
+        let plan = reconcile(&project, &observed, &options, &mut lifecycle::answers(yes))?;
+        lifecycle::warn(&plan);
+        let settings = lifecycle::settings(context, &engine);
+        Ok(Self {
+            engine,
+            project,
+            observed,
+            plan,
+            settings,
+        })
+    }
+
+    /// Returns the execution of the plan.
+    pub fn execution(&self) -> Execution<'_> {
+        Execution::new(&self.engine, &self.project, &self.observed, &self.plan, &self.settings)
+    }
+}
+
+/// Looks at all that a plan for the project depends on, at once.
+pub async fn observe(engine: &Engine, project: &Project, separator: &str) -> Result<Observed, CommandError> {
+    let images: BTreeSet<String> = project
+        .services
+        .values()
+        .map(|service| project.image_name(service, separator))
+        .collect();
+    let question = Question {
+        project: &project.name,
+        networks: project.networks.values().map(|network| network.name.as_str()).collect(),
+        volumes: project.volumes.values().map(|volume| volume.name.as_str()).collect(),
+        images: images.iter().map(String::as_str).collect(),
+        by_label: false,
+    };
+    Ok(Observed::collect(engine, &question).await?)
+}
+
+/// Pulls and builds the images that are wanted anew or missing.
+pub async fn ensure_images(
+    context: &Context,
+    engine: &Engine,
+    project: &Project,
+    observed: &mut Observed,
+    wishes: &ImageWishes<'_>,
+    separator: &str,
+) -> Result<(), CommandError> {
+    let is_there = |service: &Service| observed.images.contains_key(&project.image_name(service, separator));
+    let mut renewed = BTreeSet::new();
+    let pulled: Vec<&Service> = project
+        .services
+        .values()
+        .filter(|service| must_pull(service, is_there(service)))
+        .collect();
+    if !pulled.is_empty() {
+        super::pulling::pull_images(context, engine, project, &pulled, wishes.quiet_pull).await?;
+        renewed.extend(pulled.iter().map(|service| project.image_name(service, separator)));
+        observed
+            .images
+            .extend(observed::images(engine, renewed.iter().map(String::as_str)).await?);
+    }
+    let built: Vec<&Service> = project
+        .services
+        .values()
+        .filter(|service| {
+            let is_there = observed.images.contains_key(&project.image_name(service, separator));
+            service.build.is_some() && (service.pull_policy == "build" || !is_there)
+        })
+        .collect();
+    if !built.is_empty() {
+        let _ = wishes.quiet_build;
+        return Err(context.not_available("build"));
+    }
+    Ok(())
+}
+/// Returns whether the service's image has to be asked of a registry.
+// docker/compose pkg/compose/pull.go: mustPull
+fn must_pull(service: &Service, is_there: bool) -> bool {
+    if service.image.is_empty() || service.provider.is_some() {
+        return false;
+    }
+    match service.pull_policy.as_str() {
+        "always" => true,
+        "never" | "build" => false,
+        _ => !is_there,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn images_are_pulled_by_policy() {
+        let pulled = |image: &str, policy: &str, is_there| {
+            let service = Service {
+                image: image.into(),
+                pull_policy: policy.into(),
+                ..Service::default()
+            };
+            must_pull(&service, is_there)
+        };
+        for (image, policy, is_there, expected) in [
+            ("i", "", true, false),
+            ("i", "", false, true),
+            ("i", "missing", false, true),
+            ("i", "always", true, true),
+            ("i", "never", false, false),
+            ("i", "build", false, false),
+            ("", "always", false, false),
+        ] {
+            assert_eq!(pulled(image, policy, is_there), expected, "{image} {policy} {is_there}");
+        }
+    }
+}

@@ -1,0 +1,205 @@
+//! Getting the images of services from registries, with the progress docker shows.
+
+use std::collections::BTreeMap;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE;
+use bytes::{Buf, BytesMut};
+use futures_util::future::join_all;
+use http_body_util::BodyExt;
+use serde::Deserialize;
+
+use super::{CommandError, Context};
+use crate::client::events::percent_encode;
+use crate::client::{ClientError, Engine, EngineKind};
+use crate::image::Reference;
+use crate::model::{Project, Service};
+use crate::ui::progress::Event;
+use crate::ui::{Progress, Status};
+
+/// Pulls the services' images, each image once. What can be built need not be there to be pulled.
+// docker/compose pkg/compose/pull.go: pullRequiredImages
+pub async fn pull_images(
+    context: &Context,
+    engine: &Engine,
+    project: &Project,
+    services: &[&Service],
+    quiet: bool,
+) -> Result<(), CommandError> {
+    let by_image: BTreeMap<&str, &Service> = services
+        .iter()
+        .map(|service| (service.image.as_str(), *service))
+        .collect();
+    let layers = if quiet {
+        Progress::quiet()
+    } else {
+        context.progress.clone()
+    };
+    context.progress.begin("Running");
+    let pulls = by_image.values().map(|service| {
+        let layers = &layers;
+        async move {
+            let can_be_built = project
+                .services
+                .values()
+                .any(|other| other.image == service.image && other.build.is_some());
+            match pull_image(context, engine, project, service, layers).await {
+                Err(error) if !can_be_built => Err(error),
+                _ => Ok(()),
+            }
+        }
+    });
+    let results = join_all(pulls).await;
+    context.progress.end();
+    results.into_iter().collect()
+}
+
+/// Pulls the image of one service. `layers` is told of each of its parts.
+pub async fn pull_image(
+    context: &Context,
+    engine: &Engine,
+    project: &Project,
+    service: &Service,
+    layers: &Progress,
+) -> Result<(), CommandError> {
+    let progress = &context.progress;
+    progress.event(&service.name, Status::Working, "Pulling", "");
+    if context.globals.dry_run {
+        progress.event(&service.name, Status::Done, "Pulled", "");
+        return Ok(());
+    }
+    match pull(engine, project, service, layers).await {
+        Ok(()) => {
+            progress.event(&service.name, Status::Done, "Pulled", "");
+            Ok(())
+        }
+        Err(error) => {
+            let (status, word) = if service.build.is_some() {
+                (Status::Warning, "Warning")
+            } else {
+                (Status::Error, "Error")
+            };
+            progress.event(&service.name, status, word, error.to_string());
+            Err(error.into())
+        }
+    }
+}
+
+async fn pull(engine: &Engine, project: &Project, service: &Service, layers: &Progress) -> Result<(), ClientError> {
+    let platform = match service.platform.as_str() {
+        "" => project
+            .environment
+            .get("DOCKER_DEFAULT_PLATFORM")
+            .map(String::as_str)
+            .unwrap_or_default(),
+        platform => platform,
+    };
+    let path = format!(
+        "/images/create?fromImage={}&platform={}{}",
+        percent_encode(&service.image),
+        percent_encode(platform),
+        tag(&service.image)
+    );
+    let authentication = match engine.kind() {
+        // It reads the user's credentials itself.
+        EngineKind::Embedded => None,
+        EngineKind::Foreign => authentication(&service.image),
+    };
+    let headers: Vec<(&str, &str)> = authentication
+        .as_deref()
+        .map(|value| ("x-registry-auth", value))
+        .into_iter()
+        .collect();
+    let response = engine.post_with_headers(&path, &headers).await?;
+    let mut body = response.into_body();
+    let mut buffer = BytesMut::new();
+    while let Some(frame) = body.frame().await {
+        if let Ok(data) = frame.map_err(ClientError::Connection)?.into_data() {
+            buffer.extend_from_slice(&data);
+        }
+        while let Some(end) = buffer.iter().position(|&byte| byte == b'\n') {
+            let line = buffer.split_to(end);
+            buffer.advance(1);
+            if !line.iter().all(u8::is_ascii_whitespace) {
+                message(&line, &service.name, layers)?;
+            }
+        }
+    }
+    if !buffer.iter().all(u8::is_ascii_whitespace) {
+        message(&buffer, &service.name, layers)?;
+    }
+    Ok(())
+}
+
+/// Without a tag the engine would take all of a repository's.
+fn tag(image: &str) -> &'static str {
+    let name = image.rsplit('/').next().unwrap_or_default();
+    if name.contains([':', '@']) { "" } else { "&tag=latest" }
+}
+
+/// Returns the user's credentials for the image's registry, as the Engine API takes them.
+fn authentication(image: &str) -> Option<String> {
+    use docker_credential::DockerCredential;
+
+    let registry = match Reference::parse(image).ok()?.domain() {
+        "docker.io" => "https://index.docker.io/v1/".to_owned(),
+        registry => registry.to_owned(),
+    };
+    let json = match docker_credential::get_credential(&registry).ok()? {
+        DockerCredential::IdentityToken(token) => {
+            serde_json::json!({"identitytoken": token, "serveraddress": registry})
+        }
+        DockerCredential::UsernamePassword(username, password) => {
+            serde_json::json!({"username": username, "password": password, "serveraddress": registry})
+        }
+    };
+    Some(URL_SAFE.encode(json.to_string()))
+}
+
+/// What the engine tells while it pulls.
+#[derive(Deserialize)]
+struct Message {
+    #[serde(default)]
+    id: String,
+    #[serde(default)]
+    status: String,
+    #[serde(default)]
+    progress: String,
+    #[serde(default, rename = "progressDetail")]
+    detail: Option<Detail>,
+    error: Option<String>,
+}
+
+#[derive(Deserialize, Default)]
+struct Detail {
+    #[serde(default)]
+    current: i64,
+    #[serde(default)]
+    total: i64,
+}
+
+fn message(line: &[u8], service: &str, layers: &Progress) -> Result<(), ClientError> {
+    let message: Message = serde_json::from_slice(line).map_err(ClientError::Answer)?;
+    if let Some(error) = message.error {
+        return Err(ClientError::Stream(error));
+    }
+    let Some(detail) = message.detail.filter(|_| !message.id.is_empty()) else {
+        return Ok(());
+    };
+    let is_done = matches!(
+        message.status.as_str(),
+        "Download complete" | "Already exists" | "Pull complete"
+    );
+    layers.send(Event {
+        parent: Some(service.to_owned()),
+        current: detail.current,
+        total: detail.total,
+        ..Event::new(
+            message.id,
+            if is_done { Status::Done } else { Status::Working },
+            message.status,
+            message.progress,
+        )
+    });
+    Ok(())
+}
