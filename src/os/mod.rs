@@ -1,5 +1,12 @@
 //! Safe wrappers on system calls: the only module with `unsafe` code.
 pub mod datagram;
+pub mod device_filter;
+pub mod memfd;
 pub mod memory;
+pub mod mount;
 pub mod netlink;
 pub mod netns;
+pub mod process;
+pub mod seccomp;
+pub mod signal;
+pub mod socket;

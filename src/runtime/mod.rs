@@ -1,8 +1,41 @@
 //! The container runtime: from an OCI runtime spec to running processes, through one shim per container.
+//!
+//! It answers how a container is made, watched and ended; it knows nothing of images, networks or names.
+//!
+//! ```text
+//!   engine ── Runtime ──▶ zygote ──fork──▶ shim ──clone──▶ init ──exec──▶ the user's process
+//!      ▲                                    │
+//!      └────────── Container ◀── socket ────┘   the shim stays: streams, log, exit record, exec, descriptors
+//! ```
+//!
+//! The contract is [`oci_spec::runtime::Spec`]; what Docker fills it with is [`spec`].
 
-use std::process::ExitCode;
+pub mod capability;
+pub mod cgroup;
+mod connection;
+mod container;
+mod engine_side;
+mod error;
+pub mod in_root;
+mod init;
+mod launch;
+mod mounting;
+mod protocol;
+mod record;
+mod root;
+pub mod seccomp;
+mod shim;
+pub mod spec;
+mod time;
+mod tiny_init;
+mod zygote;
 
-/// Entry point of the process that forks shims; runs before any thread exists.
-pub fn zygote_main() -> ExitCode {
-    ExitCode::SUCCESS
-}
+pub use cgroup::Stats;
+pub use container::{Adoption, Container, Exec, ExecHandle};
+pub use engine_side::Runtime;
+pub use error::RuntimeError;
+pub use launch::{AttachOptions, ExecSpec, ExitRecord, Launch, Log, Respawn, Root, RuntimeConfig, Seccomp};
+pub use root::{Found, RootHandle};
+pub use time::Timestamp;
+pub use tiny_init::{NAME as INIT_NAME, main as init_main};
+pub use zygote::main as zygote_main;

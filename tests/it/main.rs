@@ -9,4 +9,5 @@ mod image;
 mod licences;
 mod net;
 mod refusals;
+mod runtime;
 mod support;

@@ -1,0 +1,370 @@
+//! The engine's way to containers: starts them by way of the zygote, and finds those an earlier engine started.
+
+use std::collections::HashMap;
+use std::fs;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use oci_spec::runtime::{Capability, LinuxNamespaceType, Mount, Spec};
+use tokio::sync::oneshot;
+
+use crate::os::{memfd, socket};
+use crate::runtime::capability;
+use crate::runtime::cgroup::{Cgroup, Layout};
+use crate::runtime::connection::Connection;
+use crate::runtime::container::{Adoption, Container};
+use crate::runtime::error::RuntimeError;
+use crate::runtime::launch::{ExitRecord, Launch, Root, RuntimeConfig, Seccomp};
+use crate::runtime::protocol::{self, Answer, Command, InitPlan, Request, RootPlan, ShimPlan, ZygoteRequest};
+use crate::runtime::record;
+use crate::runtime::root::RootHandle;
+use crate::runtime::seccomp;
+
+/// Makes containers. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Runtime {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    config: RuntimeConfig,
+    program: PathBuf,
+    layout: Layout,
+    zygote: Mutex<Option<Zygote>>,
+    filters: Mutex<HashMap<u64, Arc<[u8]>>>,
+}
+
+/// The process that forks shims.
+#[derive(Debug)]
+struct Zygote {
+    socket: Option<OwnedFd>,
+    child: Child,
+}
+
+impl Drop for Zygote {
+    fn drop(&mut self) {
+        // The end of its socket ends it; its shims live on.
+        drop(self.socket.take());
+        let _ = self.child.wait();
+    }
+}
+
+impl Runtime {
+    /// Opens the runtime of an engine whose own program serves as zygote and shim.
+    pub fn open(config: RuntimeConfig) -> Result<Self, RuntimeError> {
+        Self::open_with_program(config, PathBuf::from("/proc/self/exe"))
+    }
+
+    /// Opens the runtime with another program as zygote and shim: `compose` for a process that is not.
+    pub fn open_with_program(config: RuntimeConfig, program: PathBuf) -> Result<Self, RuntimeError> {
+        let runtime = Self {
+            inner: Arc::new(Inner {
+                config,
+                program,
+                layout: Layout::read(),
+                zygote: Mutex::default(),
+                filters: Mutex::default(),
+            }),
+        };
+        runtime.with_zygote(|_| Ok(()))?;
+        Ok(runtime)
+    }
+
+    /// Starts a container and returns once the user's process runs in it.
+    pub async fn start(&self, launch: Launch) -> Result<Container, RuntimeError> {
+        let dir = launch.dir.clone();
+        let directory_error = |source| RuntimeError::Directory {
+            path: dir.clone(),
+            source,
+        };
+        prepare_directory(&dir).map_err(directory_error)?;
+        let filter = self.filter(&launch.spec, &launch.seccomp)?;
+        let id = launch.id.clone();
+        let (ours, theirs) = socket::message_pair().map_err(RuntimeError::Socket)?;
+        queue_descriptors(&ours, &launch.fds).map_err(RuntimeError::Send)?;
+
+        let shim = self.shim_plan(&launch, filter.is_some());
+        let shim = plan_file("shim", &shim)?;
+        let netns = launch.netns;
+        let init = plan_file(
+            "init",
+            &InitPlan {
+                spec: launch.spec,
+                root: launch.root,
+                groups: launch.groups,
+                init: launch.init,
+            },
+        )?;
+        let filter = filter
+            .map(|filter| memfd::with_bytes("seccomp", &filter).map_err(RuntimeError::Socket))
+            .transpose()?;
+        let mut descriptors = vec![theirs.as_fd(), shim.as_fd(), init.as_fd()];
+        descriptors.extend(filter.as_ref().map(AsFd::as_fd));
+        descriptors.extend(netns.as_ref().map(AsFd::as_fd));
+        self.request(&ZygoteRequest::Shim, &descriptors)?;
+        drop(theirs);
+
+        let (sender, started) = oneshot::channel();
+        let cgroup = self.cgroup(&id);
+        let connection = Connection::open(ours, Some(sender), bury(id, launch.dir.clone(), cgroup.clone()))?;
+        let state = started.await.map_err(|_| RuntimeError::ShimGone)??;
+        Ok(Container::new(launch.dir, state, cgroup, connection))
+    }
+
+    /// Finds a container that an earlier engine started.
+    pub async fn adopt(&self, id: &str, dir: &Path) -> Result<Adoption, RuntimeError> {
+        let directory_error = |source| RuntimeError::Directory {
+            path: dir.to_owned(),
+            source,
+        };
+        let cgroup = self.cgroup(id);
+        let bury = || bury(id.to_owned(), dir.to_owned(), cgroup.clone());
+        // Between its fork and its first breath a shim holds its lock but does not listen yet.
+        for _ in 0..200 {
+            if let Some(record) = record::read(dir).map_err(|source| RuntimeError::ExitRecord {
+                path: dir.join(protocol::EXIT),
+                source,
+            })? && !record::is_alive(dir)
+            {
+                return Ok(Adoption::Exited(record));
+            }
+            let directory = fs::File::open(dir).map_err(directory_error)?;
+            match socket::connect(directory.as_fd(), protocol::SOCKET) {
+                Ok(socket) => {
+                    let connection = Connection::open(socket, None, bury())?;
+                    // Another answer, or none: it ended while we spoke. Look again.
+                    if let Ok((Ok(Answer::State(state)), _)) = connection.ask(Command::Hello, &[]).await {
+                        if let Some(record) = state.exit.clone() {
+                            return Ok(Adoption::Exited(record));
+                        }
+                        let container = Container::new(dir.to_owned(), state, cgroup, connection);
+                        return Ok(Adoption::Running(container));
+                    }
+                }
+                Err(_) if !record::is_alive(dir) => {
+                    let record = tokio::task::spawn_blocking(bury())
+                        .await
+                        .map_err(|_| RuntimeError::ShimGone)?;
+                    return Ok(Adoption::Exited(record));
+                }
+                Err(_) => {}
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        Err(RuntimeError::ShimGone)
+    }
+
+    /// Opens a root file system with what is mounted in it, for a container that does not run. Everything goes with
+    /// the handle; no other process sees the mounts.
+    pub async fn open_root(&self, dir: &Path, root: &Root, mounts: Vec<Mount>) -> Result<RootHandle, RuntimeError> {
+        if mounts.is_empty() {
+            let root = root.clone();
+            return tokio::task::spawn_blocking(move || RootHandle::detached(&root))
+                .await
+                .map_err(|_| RuntimeError::ShimGone)?;
+        }
+        prepare_directory(dir).map_err(|source| RuntimeError::Directory {
+            path: dir.to_owned(),
+            source,
+        })?;
+        let (ours, theirs) = socket::message_pair().map_err(RuntimeError::Socket)?;
+        let plan = plan_file(
+            "root",
+            &RootPlan {
+                dir: dir.to_owned(),
+                root: root.clone(),
+                mounts,
+            },
+        )?;
+        self.request(&ZygoteRequest::Root, &[theirs.as_fd(), plan.as_fd()])?;
+        drop(theirs);
+        tokio::task::spawn_blocking(move || RootHandle::from_helper(ours))
+            .await
+            .map_err(|_| RuntimeError::ShimGone)?
+    }
+
+    /// Returns the cgroups of a container.
+    pub fn cgroup(&self, id: &str) -> Cgroup {
+        Cgroup::new(&self.inner.layout, &self.cgroup_parent(), id)
+    }
+
+    fn cgroup_parent(&self) -> String {
+        format!("compose-{}", self.inner.config.instance)
+    }
+
+    fn shim_plan(&self, launch: &Launch, has_seccomp: bool) -> ShimPlan {
+        let linux = launch.spec.linux().as_ref();
+        let process = launch.spec.process().as_ref();
+        let mut namespaces = 0;
+        let mut pid_namespace = None;
+        for namespace in linux
+            .and_then(|linux| linux.namespaces().as_ref())
+            .into_iter()
+            .flatten()
+        {
+            match (namespace.typ(), namespace.path()) {
+                (LinuxNamespaceType::Pid, Some(path)) => pid_namespace = Some(path.clone()),
+                // Given as a descriptor; and a cgroup namespace is made once the process is where it belongs.
+                (LinuxNamespaceType::Network, _) if launch.netns.is_some() => {}
+                (LinuxNamespaceType::Cgroup, _) | (_, Some(_)) => {}
+                (kind, None) => namespaces |= u64::from(kind as u32),
+            }
+        }
+        // Whatever the spec says, the root file system is mounted where only the container sees it.
+        namespaces |= libc::CLONE_NEWNS as u64;
+        ShimPlan {
+            id: launch.id.clone(),
+            dir: launch.dir.clone(),
+            cgroup_parent: self.cgroup_parent(),
+            terminal: process.and_then(|process| process.terminal()).unwrap_or(false),
+            stdin_open: launch.stdin_open,
+            stdin_once: launch.stdin_once,
+            log: launch.log.clone(),
+            respawn: launch.engine_respawn.clone(),
+            namespaces,
+            pid_namespace,
+            uid_mappings: linux.and_then(|linux| linux.uid_mappings().clone()).unwrap_or_default(),
+            gid_mappings: linux.and_then(|linux| linux.gid_mappings().clone()).unwrap_or_default(),
+            resources: linux.and_then(|linux| linux.resources().clone()),
+            size: process.and_then(|process| process.console_size()).map(|size| {
+                (
+                    u16::try_from(size.height()).unwrap_or(u16::MAX),
+                    u16::try_from(size.width()).unwrap_or(u16::MAX),
+                )
+            }),
+            has_seccomp,
+            has_netns: launch.netns.is_some(),
+        }
+    }
+
+    /// Returns the compiled filter of a container.
+    fn filter(&self, spec: &Spec, wanted: &Seccomp) -> Result<Option<Arc<[u8]>>, RuntimeError> {
+        let own = spec.linux().as_ref().and_then(|linux| linux.seccomp().as_ref());
+        let profile = match (own, wanted) {
+            (Some(profile), _) => seccomp::Profile::from_oci(profile)?,
+            (None, Seccomp::Profile(profile)) => seccomp::Profile::from_oci(profile)?,
+            (None, Seccomp::Unconfined) => return Ok(None),
+            (None, Seccomp::Default) => {
+                let bounding = bounding_set(spec);
+                let has = |held: Capability| bounding & capability::bit(held) != 0;
+                let key = bounding;
+                let mut filters = self.inner.filters.lock().unwrap_or_else(PoisonError::into_inner);
+                if let Some(filter) = filters.get(&key) {
+                    return Ok(Some(Arc::clone(filter)));
+                }
+                let filter = assemble(&seccomp::default_profile(has))?;
+                filters.insert(key, Arc::clone(&filter));
+                return Ok(Some(filter));
+            }
+        };
+        assemble(&profile).map(Some)
+    }
+
+    fn request(&self, request: &ZygoteRequest, descriptors: &[BorrowedFd<'_>]) -> Result<(), RuntimeError> {
+        let request = serde_json::to_vec(request).map_err(RuntimeError::Encode)?;
+        self.with_zygote(|socket| socket::send(socket, &request, descriptors))
+    }
+
+    /// Lends the zygote's socket, starting a zygote first where there is none (any more).
+    fn with_zygote(&self, mut act: impl FnMut(&OwnedFd) -> io::Result<()>) -> Result<(), RuntimeError> {
+        let mut zygote = self.inner.zygote.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(socket) = zygote.as_ref().and_then(|zygote| zygote.socket.as_ref()) {
+            match act(socket) {
+                Err(error) if error.kind() == io::ErrorKind::BrokenPipe => *zygote = None,
+                other => return other.map_err(RuntimeError::AskZygote),
+            }
+        }
+        let started = zygote.insert(self.start_zygote()?);
+        let socket = started.socket.as_ref().expect("a new zygote has its socket");
+        act(socket).map_err(RuntimeError::AskZygote)
+    }
+
+    fn start_zygote(&self) -> Result<Zygote, RuntimeError> {
+        use std::os::fd::AsRawFd;
+        use std::os::unix::process::CommandExt;
+        let program = memfd::sealed_program(&self.inner.program).map_err(RuntimeError::SealProgram)?;
+        let (ours, theirs) = socket::message_pair().map_err(RuntimeError::StartZygote)?;
+        let child = std::process::Command::new(format!("/proc/self/fd/{}", program.as_raw_fd()))
+            .arg0("compose")
+            .arg("__zygote")
+            // The engine's environment is nobody's business in a process that containers descend from.
+            .env_clear()
+            .current_dir("/")
+            .stdin(Stdio::from(theirs))
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .map_err(RuntimeError::StartZygote)?;
+        Ok(Zygote {
+            socket: Some(ours),
+            child,
+        })
+    }
+}
+
+fn bounding_set(spec: &Spec) -> u64 {
+    let process = spec.process().as_ref();
+    let capabilities = process.and_then(|process| process.capabilities().as_ref());
+    capability::bits(capabilities.and_then(|capabilities| capabilities.bounding().as_ref()))
+}
+
+fn assemble(profile: &seccomp::Profile<'_>) -> Result<Arc<[u8]>, RuntimeError> {
+    let program = seccomp::compile(profile)?;
+    Ok(program.iter().flat_map(|instruction| instruction.to_bytes()).collect())
+}
+
+fn plan_file(name: &str, plan: &impl serde::Serialize) -> Result<OwnedFd, RuntimeError> {
+    let plan = serde_json::to_vec(plan).map_err(RuntimeError::Encode)?;
+    memfd::with_bytes(name, &plan).map_err(RuntimeError::Socket)
+}
+
+/// Puts the descriptors to keep into the socket before there is a shim to read them.
+fn queue_descriptors(socket: &OwnedFd, fds: &[(String, OwnedFd)]) -> io::Result<()> {
+    for chunk in fds.chunks(socket::DESCRIPTORS / 2) {
+        let request = Request {
+            sequence: 0,
+            command: Command::Store(chunk.iter().map(|(name, _)| name.clone()).collect()),
+        };
+        let descriptors: Vec<_> = chunk.iter().map(|(_, descriptor)| descriptor.as_fd()).collect();
+        socket::send(socket, &serde_json::to_vec(&request)?, &descriptors)?;
+    }
+    Ok(())
+}
+
+/// Makes a container's directory and takes away what an earlier run left in it.
+fn prepare_directory(dir: &Path) -> io::Result<()> {
+    fs::create_dir_all(dir.join(protocol::ROOT))?;
+    for name in [protocol::SOCKET, protocol::EXIT] {
+        match fs::remove_file(dir.join(name)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// Returns what to do when a shim is gone without having told how its container ended.
+fn bury(id: String, dir: PathBuf, cgroup: Cgroup) -> impl FnOnce() -> ExitRecord + Send + 'static {
+    move || {
+        // The shim may have written the record but not lived to announce it.
+        if let Ok(Some(record)) = record::read(&dir) {
+            cgroup.kill();
+            cgroup.remove();
+            return record;
+        }
+        tracing::warn!(container = %id, "the container's supervising process is gone");
+        let oom = cgroup.ran_out_of_memory();
+        cgroup.kill();
+        cgroup.remove();
+        let record = record::lost(&dir, oom);
+        if let Err(error) = record::write(&dir, &record) {
+            tracing::warn!(container = %id, %error, "cannot write the exit record");
+        }
+        record
+    }
+}

@@ -1,0 +1,294 @@
+//! How a shim makes processes: the container's first, and those run in it later.
+
+use std::fs;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+use oci_spec::runtime::LinuxIdMapping;
+use rustix::fs::{Mode, OFlags};
+use rustix::thread::LinkNameSpaceType;
+
+use super::pump::{Pump, pipe, unblock};
+use crate::os::process::{Child, Fork, SingleThreaded, clone_into};
+use crate::os::socket;
+use crate::runtime::cgroup::{Cgroup, Layout};
+use crate::runtime::init::{self, Channel, ExecContext, InitContext, Streams};
+use crate::runtime::protocol::{InitReport, ShimPlan};
+
+/// What a shim cannot do.
+#[derive(Debug, thiserror::Error)]
+pub enum BirthError {
+    /// The process said why it could not go on.
+    #[error("{0}")]
+    Refused(String),
+    /// It ended without saying why: killed, most likely for want of memory.
+    #[error(
+        "OCI runtime create failed: runc create failed: unable to start container process: container init was \
+         OOM-killed (memory limit too low?)"
+    )]
+    Vanished,
+    /// A call of the shim's own failed.
+    #[error("failed to {attempt}")]
+    Call {
+        /// What was attempted.
+        attempt: &'static str,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
+}
+
+impl BirthError {
+    /// Returns the whole story in a line.
+    pub fn text(&self) -> String {
+        match self {
+            Self::Call { attempt, source } => format!("failed to {attempt}: {source}"),
+            other => other.to_string(),
+        }
+    }
+}
+
+fn call<E: Into<io::Error>>(attempt: &'static str) -> impl FnOnce(E) -> BirthError {
+    move |source| BirthError::Call {
+        attempt,
+        source: source.into(),
+    }
+}
+
+/// A new process and the shim's side of its streams.
+pub struct Born {
+    /// The process.
+    pub child: Child,
+    /// Its streams.
+    pub pump: Pump,
+    /// What it could not do as asked.
+    pub warnings: Vec<String>,
+}
+
+/// What the container's first process is made from.
+pub struct First<'f> {
+    /// The shim's own instructions.
+    pub plan: &'f ShimPlan,
+    /// Init's instructions.
+    pub init: OwnedFd,
+    /// The filter.
+    pub filter: Option<&'f OwnedFd>,
+    /// The network namespace to join.
+    pub netns: Option<OwnedFd>,
+    /// The cgroups.
+    pub cgroup: &'f Cgroup,
+    /// The host's hierarchies.
+    pub layout: &'f Layout,
+}
+
+/// Makes the container's first process, and returns once it is the user's program.
+pub fn first(single: &SingleThreaded, what: First<'_>) -> Result<Born, BirthError> {
+    let plan = what.plan;
+    let (mut pump, streams) = streams(plan.terminal, plan.stdin_open)?;
+    pump.stdin_once = plan.stdin_once;
+    let groups = what.cgroup.open();
+    let (ours, theirs) = socket::message_pair().map_err(call("make a socket pair"))?;
+    let program = rustix::fs::open("/proc/self/exe", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).ok();
+    let home = enter_pid_namespace(plan.pid_namespace.as_deref())?;
+    let unified = groups.unified().map(|descriptor| descriptor.try_clone_to_owned());
+    let unified = unified.transpose().map_err(call("keep the cgroup"))?;
+    let forked = clone_into(single, plan.namespaces, unified.as_ref().map(AsFd::as_fd));
+    let child = match forked.map_err(call("clone the container's first process"))? {
+        Fork::Child => init::run(
+            single,
+            InitContext {
+                channel: Channel::new(theirs),
+                plan: what.init,
+                filter: what.filter,
+                netns: what.netns,
+                streams,
+                groups,
+                cgroup: what.cgroup,
+                layout: what.layout,
+                dir: &plan.dir,
+                namespaces: plan.namespaces,
+                program,
+                size: plan.size,
+            },
+        ),
+        Fork::Parent(child) => child,
+    };
+    leave_pid_namespace(home)?;
+    drop((theirs, streams));
+    if plan.namespaces & libc::CLONE_NEWUSER as u64 != 0 {
+        let mapped =
+            map_users(&child, &plan.uid_mappings, &plan.gid_mappings).and_then(|()| socket::send(&ours, b"go", &[]));
+        if let Err(source) = mapped {
+            end(&child);
+            return Err(BirthError::Call {
+                attempt: "map the users of the user namespace",
+                source,
+            });
+        }
+    }
+    listen(&ours, child, pump)
+}
+
+/// What a further process is made from.
+pub struct Further<'f> {
+    /// Its instructions.
+    pub plan: OwnedFd,
+    /// The filter.
+    pub filter: Option<&'f OwnedFd>,
+    /// Whether it has a terminal.
+    pub terminal: bool,
+    /// Whether it has a standard input.
+    pub stdin: bool,
+    /// The cgroups.
+    pub cgroup: &'f Cgroup,
+    /// The container's first process.
+    pub init: BorrowedFd<'f>,
+    /// Whether the container has a user namespace of its own.
+    pub has_user_namespace: bool,
+    /// The terminal's size.
+    pub size: Option<(u16, u16)>,
+}
+
+/// Makes a process in the container, and returns once it is the user's program.
+pub fn further(single: &SingleThreaded, what: Further<'_>) -> Result<Born, BirthError> {
+    let (mut pump, streams) = streams(what.terminal, what.stdin)?;
+    pump.stdin_once = true;
+    let groups = what.cgroup.open();
+    let (ours, theirs) = socket::message_pair().map_err(call("make a socket pair"))?;
+    // Only children of this process get into the pid namespace; it is our own child, and we its parent, all the same.
+    let home = own_pid_namespace()?;
+    rustix::thread::move_into_thread_name_spaces(what.init, rustix::thread::ThreadNameSpaceType::PROCESS_ID)
+        .map_err(call("enter the container's pid namespace"))?;
+    let unified = groups.unified().map(|descriptor| descriptor.try_clone_to_owned());
+    let unified = unified.transpose().map_err(call("keep the cgroup"))?;
+    let forked = clone_into(single, 0, unified.as_ref().map(AsFd::as_fd));
+    if let Ok(Fork::Child) = forked {
+        init::run_exec(ExecContext {
+            channel: Channel::new(theirs),
+            plan: what.plan,
+            filter: what.filter,
+            streams,
+            groups,
+            init: what.init,
+            has_user_namespace: what.has_user_namespace,
+            size: what.size,
+        });
+    }
+    leave_pid_namespace(Some(home))?;
+    drop((theirs, streams));
+    match forked.map_err(call("clone a process"))? {
+        Fork::Parent(child) => listen(&ours, child, pump),
+        Fork::Child => Err(BirthError::Vanished),
+    }
+}
+
+/// Makes the pipes: the shim's ends and the process's.
+fn streams(terminal: bool, stdin: bool) -> Result<(Pump, Option<Streams>), BirthError> {
+    let mut pump = Pump::default();
+    if terminal {
+        return Ok((pump, None));
+    }
+    let make = || pipe().map_err(call("make a pipe"));
+    let theirs_in = if stdin {
+        let (read, write) = make()?;
+        unblock(&write).map_err(call("make a pipe"))?;
+        pump.stdin = Some(write);
+        read
+    } else {
+        rustix::fs::open("/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+            .map_err(call("open /dev/null"))?
+    };
+    let (out_read, out_write) = make()?;
+    let (error_read, error_write) = make()?;
+    for end in [&out_read, &error_read] {
+        unblock(end).map_err(call("make a pipe"))?;
+    }
+    pump.stdout = Some(out_read);
+    pump.stderr = Some(error_read);
+    let streams = Streams {
+        stdin: theirs_in,
+        stdout: out_write,
+        stderr: error_write,
+    };
+    Ok((pump, Some(streams)))
+}
+
+/// Hears what the process says until its exec closes its side.
+fn listen(channel: &OwnedFd, child: Child, mut pump: Pump) -> Result<Born, BirthError> {
+    let mut warnings = Vec::new();
+    let mut ready = false;
+    while let Ok(Some(mut message)) = socket::receive(channel) {
+        match serde_json::from_slice(&message.bytes) {
+            Ok(InitReport::Warning(text)) => warnings.push(text),
+            Ok(InitReport::Terminal) => {
+                if let Some(master) = message.descriptors.pop() {
+                    unblock(&master).map_err(call("set up the terminal"))?;
+                    pump.terminal = Some(master);
+                }
+            }
+            Ok(InitReport::Ready) => ready = true,
+            Ok(InitReport::Failed(text)) => {
+                end(&child);
+                return Err(BirthError::Refused(text));
+            }
+            Err(_) => {}
+        }
+    }
+    if ready {
+        return Ok(Born { child, pump, warnings });
+    }
+    end(&child);
+    Err(BirthError::Vanished)
+}
+
+/// Ends a process that did not become what it should, and waits for it.
+fn end(child: &Child) {
+    let _ = rustix::process::pidfd_send_signal(&child.pidfd, rustix::process::Signal::KILL);
+    let _ = rustix::process::waitid(
+        rustix::process::WaitId::PidFd(child.pidfd.as_fd()),
+        rustix::process::WaitIdOptions::EXITED,
+    );
+}
+
+fn own_pid_namespace() -> Result<OwnedFd, BirthError> {
+    rustix::fs::open("/proc/self/ns/pid", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+        .map_err(call("open the own pid namespace"))
+}
+
+/// Lets the next child be born in the pid namespace at `path`; returns the way back.
+fn enter_pid_namespace(path: Option<&Path>) -> Result<Option<OwnedFd>, BirthError> {
+    let Some(path) = path else {
+        return Ok(None);
+    };
+    let home = own_pid_namespace()?;
+    let there = rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+        .map_err(call("open the pid namespace to join"))?;
+    rustix::thread::move_into_link_name_space(there.as_fd(), Some(LinkNameSpaceType::ProcessID))
+        .map_err(call("join the pid namespace"))?;
+    Ok(Some(home))
+}
+
+fn leave_pid_namespace(home: Option<OwnedFd>) -> Result<(), BirthError> {
+    if let Some(home) = home {
+        rustix::thread::move_into_link_name_space(home.as_fd(), Some(LinkNameSpaceType::ProcessID))
+            .map_err(call("return to the own pid namespace"))?;
+    }
+    Ok(())
+}
+
+fn map_users(child: &Child, users: &[LinuxIdMapping], groups: &[LinuxIdMapping]) -> io::Result<()> {
+    let text = |mappings: &[LinuxIdMapping]| {
+        mappings.iter().fold(String::new(), |text, mapping| {
+            format!(
+                "{text}{} {} {}\n",
+                mapping.container_id(),
+                mapping.host_id(),
+                mapping.size()
+            )
+        })
+    };
+    let process = format!("/proc/{}", child.pid.as_raw_nonzero());
+    fs::write(format!("{process}/uid_map"), text(users))?;
+    fs::write(format!("{process}/gid_map"), text(groups))
+}

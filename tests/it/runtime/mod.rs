@@ -1,0 +1,4 @@
+//! The container runtime against the kernel: what a process in a container sees, and what the host sees of it.
+
+mod life;
+mod support;
