@@ -113,13 +113,16 @@ fn rendered(args: &Args, context: &Context) -> Result<ExitCode, CommandError> {
         context.warn(&model.warnings, &model.sources);
         let root = sorted(&plain(&model.root), format);
         match format {
-            Format::Json => root.to_json_pretty(),
+            Format::Json => json(&root.with_null_lists())?,
             Format::Yaml => root.to_yaml(),
         }
     } else {
         let project = project(args, context)?;
         let text = match format {
-            Format::Json => project.emit(Dialect::Json).to_json_pretty(),
+            Format::Json => {
+                ssh_keys_in_json(&project)?;
+                json(&project.emit(Dialect::Json))?
+            }
             Format::Yaml => project.emit(Dialect::Yaml).to_yaml(),
         };
         // A file made of this output must mean the same when it is read again.
@@ -162,6 +165,34 @@ fn project(args: &Args, context: &Context) -> Result<Project, CommandError> {
         unique_container_names(&project)?;
     }
     Ok(project)
+}
+
+/// Prints JSON as docker compose indents it; some numbers cannot be written.
+fn json(value: &Value) -> Result<String, CommandError> {
+    match value.unprintable_number() {
+        None => Ok(value.to_json_pretty()),
+        Some(number) => {
+            let number = crate::yaml::format_float(number);
+            Err(CommandError::message(format!("json: unsupported value: {number}")))
+        }
+    }
+}
+
+/// docker compose writes keys that come from a file as broken JSON and then refuses its own text; whoever relies on
+/// the output would get something else from us than from it.
+fn ssh_keys_in_json(project: &Project) -> Result<(), CommandError> {
+    let mut keys = project
+        .services
+        .values()
+        .filter_map(|service| service.build.as_ref())
+        .flat_map(|build| &build.ssh.0);
+    match keys.any(|key| !key.path.is_empty()) {
+        false => Ok(()),
+        true => Err(CommandError::message(
+            "json: error calling MarshalJSON for type types.SSHKey: invalid character ':' after top-level value",
+        )
+        .hint("`config` without `--format json` prints the keys")),
+    }
 }
 
 // compose-go types/project.go: CheckContainerNameUnicity
@@ -263,7 +294,6 @@ fn variables(args: &Args, context: &Context) -> Result<String, CommandError> {
     for variable in interpolate::variables(&model.root) {
         found.insert(variable.name.clone(), variable);
     }
-    let value = |name: &str| model.environment.get(name).cloned().unwrap_or_default();
     if args.format.as_deref() == Some("json") {
         let entries = found
             .into_values()
@@ -285,22 +315,21 @@ fn variables(args: &Args, context: &Context) -> Result<String, CommandError> {
             variable.name.clone(),
             variable.required.to_string(),
             variable.default_value,
-            value(&variable.name),
             variable.presence_value,
         ]
     });
-    let header = ["NAME", "REQUIRED", "DEFAULT VALUE", "VALUE", "ALTERNATE VALUE"];
+    let header = ["NAME", "REQUIRED", "DEFAULT VALUE", "ALTERNATE VALUE"];
     let mut table = vec![header.map(str::to_owned).to_vec()];
     table.extend(rows);
     Ok(aligned(&table))
 }
 
-/// Lines up columns, three spaces apart.
+/// Lines up columns, three spaces apart and twenty wide at least.
 fn aligned(rows: &[Vec<String>]) -> String {
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
     let width = |column: usize| {
         let cells = rows.iter().filter_map(|row| row.get(column));
-        cells.map(|cell| cell.chars().count()).max().unwrap_or(0) + 3
+        (cells.map(|cell| cell.chars().count()).max().unwrap_or(0) + 3).max(20)
     };
     let widths: Vec<usize> = (0..columns).map(width).collect();
     let mut text = String::new();

@@ -42,6 +42,13 @@ fn canonical_service(name: &str, service: &mut Node, lenient: bool) -> Result<()
         if let Some(ssh) = build.get_mut("ssh") {
             ssh_keys(ssh)?;
         }
+        for attribute in ["provenance", "sbom"] {
+            if let Some(node) = build.get_mut(attribute)
+                && node.as_bool().is_some()
+            {
+                node.value = Value::String(go_format(node));
+            }
+        }
     }
     if let Some(dependencies) = service.get_mut("depends_on") {
         depends_on(dependencies, &path("depends_on"))?;
@@ -65,17 +72,18 @@ fn canonical_service(name: &str, service: &mut Node, lenient: bool) -> Result<()
         let span = gpus.span;
         *gpus = Node::new(Value::Sequence(vec![object("count", gpus.clone())]), span);
     }
-    for attribute in ["networks", "models"] {
-        if let Some(names) = service.get_mut(attribute)
-            && let Value::Sequence(items) = &names.value
-        {
-            let mapping = items
-                .iter()
-                .filter_map(|item| Some(entry(item.as_str()?, Value::Null, item.span)))
-                .collect();
-            names.value = Value::Mapping(mapping);
-        }
+    if let Some(names) = service.get_mut("networks")
+        && let Value::Sequence(items) = &names.value
+    {
+        let mapping = items
+            .iter()
+            .filter_map(|item| Some(entry(item.as_str()?, Value::Null, item.span)))
+            .collect();
+        names.value = Value::Mapping(mapping);
     }
+    check_ulimits(service.get("ulimits"), &path("ulimits"))?;
+    let build_limits = service.get("build").and_then(|build| build.get("ulimits"));
+    check_ulimits(build_limits, &path("build.ulimits"))?;
     if let Some(mounts) = service.get_mut("volumes").and_then(Node::as_sequence_mut) {
         for item in mounts {
             mount_object(item, lenient)?;
@@ -86,6 +94,9 @@ fn canonical_service(name: &str, service: &mut Node, lenient: bool) -> Result<()
             if option.node.as_sequence().is_none() && option.node.as_mapping().is_none() {
                 let span = option.node.span;
                 option.node = Node::new(Value::Sequence(vec![option.node.clone()]), span);
+            }
+            for item in option.node.as_sequence_mut().into_iter().flatten() {
+                item.value = Value::String(go_format(item));
             }
         }
     }
@@ -107,6 +118,17 @@ fn canonical_service(name: &str, service: &mut Node, lenient: bool) -> Result<()
     file_references(service.get_mut("configs"), &path("configs"))?;
     if let Some(ports) = service.get_mut("ports") {
         port_objects(ports, &path("ports"), lenient)?;
+    }
+    Ok(())
+}
+
+fn check_ulimits(limits: Option<&Node>, path: &str) -> Result<(), Diagnostic> {
+    for (name, limit) in limits.and_then(Node::as_mapping).into_iter().flat_map(Mapping::iter) {
+        if !matches!(limit.node.value, Value::Int(_) | Value::Mapping(_)) {
+            let found = go_type(&limit.node);
+            let message = format!("{path}.{name}: invalid type {found} for external");
+            return Err(Diagnostic::error(message).at(limit.node.span));
+        }
     }
     Ok(())
 }
@@ -271,8 +293,7 @@ fn port_objects(node: &mut Node, path: &str, lenient: bool) -> Result<(), Diagno
     let mut ports = Vec::new();
     for item in as_list(node) {
         match &item.value {
-            Value::Int(_) => ports.push(object("target", item.clone())),
-            Value::String(text) => match parse_ports(text) {
+            Value::Int(_) | Value::String(_) => match parse_ports(&go_format(item)) {
                 Ok(parsed) => ports.extend(
                     parsed
                         .iter()
@@ -405,6 +426,7 @@ pub fn from_value(value: crate::model::Value, span: Span) -> Node {
         Plain::Float32(value) => Value::Float(value.into()),
         Plain::Float(value) => Value::Float(value),
         Plain::String(value) => Value::String(value),
+        Plain::Timestamp(value) => Value::Timestamp(value),
         Plain::List(items) => Value::Sequence(items.into_iter().map(|item| from_value(item, span)).collect()),
         Plain::Map(entries) => {
             let mut mapping = Mapping::new();

@@ -1,6 +1,8 @@
 //! What the form of single values cannot tell: attributes that exclude each other, references that lead nowhere.
 // compose-go validation/ and loader/validate.go
 
+use std::collections::BTreeMap;
+
 use crate::model::{Project, Service};
 use crate::yaml::{Diagnostic, Node};
 
@@ -102,20 +104,12 @@ fn check_file_object(path: &str, node: &mut Node, kinds: &[&str]) -> Result<(), 
 pub fn check_project(project: &mut Project) -> Vec<(String, Vec<String>)> {
     let mut found: Vec<(String, Vec<String>)> = Vec::new();
     let mut services = std::mem::take(&mut project.services);
+    let known: BTreeMap<String, bool> = services
+        .iter()
+        .map(|(name, service)| (name.clone(), service.build.is_some()))
+        .collect();
     for (name, service) in &mut services {
-        if let Err((message, path)) = check_service(name, service, project) {
-            found.push((message, path));
-        }
-    }
-    for (name, service) in &services {
-        for (dependency, how) in &service.depends_on {
-            let known = services.contains_key(dependency);
-            let disabled = project.disabled_services.contains_key(dependency);
-            if !known && (!disabled || how.required) {
-                let message = format!("service \"{name}\" depends on undefined service \"{dependency}\": {INVALID}");
-                found.push((message, at(&["services", name, "depends_on", dependency])));
-            }
-        }
+        found.extend(check_service(name, service, project, &known).err());
     }
     project.services = services;
     for (name, secret) in &project.secrets {
@@ -133,7 +127,13 @@ fn at(path: &[&str]) -> Vec<String> {
 
 type Complaint = (String, Vec<String>);
 
-fn check_service(name: &str, service: &mut Service, project: &Project) -> Result<(), Complaint> {
+/// Checks one service; `known` are the services that are on, each with whether it is built.
+fn check_service(
+    name: &str,
+    service: &mut Service,
+    project: &Project,
+    known: &BTreeMap<String, bool>,
+) -> Result<(), Complaint> {
     let here = |keys: &[&str]| {
         let mut path = at(&["services", name]);
         path.extend(keys.iter().map(|key| (*key).to_owned()));
@@ -154,19 +154,15 @@ fn check_service(name: &str, service: &mut Service, project: &Project) -> Result
         }
         for (context, source) in &build.additional_contexts {
             if let Some(other) = source.strip_prefix("service:") {
-                let known = project_has(project, other);
-                match known {
-                    Some(true) => {}
-                    Some(false) => {
-                        return Err((
-                            format!(
-                                "service \"{name}\" declares unbuilt service \"{other}\" as additional contexts {context}: {INVALID}"
-                            ),
-                            here(&["build", "additional_contexts", context]),
-                        ));
-                    }
-                    None => {}
-                }
+                let fault = match known.get(other) {
+                    Some(true) => continue,
+                    Some(false) => "non-buildable",
+                    None => "unknown",
+                };
+                return Err((
+                    format!("service \"{name}\" declares {fault} service \"{other}\" as additional contexts {context}"),
+                    here(&["build", "additional_contexts", context]),
+                ));
             }
         }
         if !build.platforms.is_empty() && !service.platform.is_empty() && !build.platforms.contains(&service.platform) {
@@ -205,6 +201,15 @@ fn check_service(name: &str, service: &mut Service, project: &Project) -> Result
             here(&["healthcheck", "test"]),
         ));
     }
+    for (dependency, how) in &service.depends_on {
+        let disabled = project.disabled_services.contains_key(dependency);
+        if !known.contains_key(dependency) && (!disabled || how.required) {
+            return Err((
+                format!("service \"{name}\" depends on undefined service \"{dependency}\": {INVALID}"),
+                here(&["depends_on", dependency]),
+            ));
+        }
+    }
     for mount in &service.volumes {
         if mount.r#type == "volume" && !mount.source.is_empty() && !project.volumes.contains_key(&mount.source) {
             return Err(undefined("volume", &mount.source, &["volumes"]));
@@ -237,18 +242,24 @@ fn check_service(name: &str, service: &mut Service, project: &Project) -> Result
         )
     })?;
     for watch in service.develop.iter().flat_map(|develop| &develop.watch) {
-        if watch.action != "rebuild" && watch.target.is_empty() {
+        if !matches!(watch.action.as_str(), "rebuild" | "restart") && watch.target.is_empty() {
             return Err((
                 format!("services.{name}.develop.watch: target is required for non-rebuild actions: {INVALID}"),
                 here(&["develop", "watch"]),
             ));
         }
     }
+    let attribute = match service.scale {
+        Some(_) => "scale",
+        None => "deploy.replicas",
+    };
+    if service.replicas() < 0 {
+        return Err((
+            format!("services.{name}.{attribute}: must be greater than or equal to 0"),
+            here(&["scale"]),
+        ));
+    }
     if !service.container_name.is_empty() && service.replicas() > 1 {
-        let attribute = match service.scale {
-            Some(_) => "scale",
-            None => "deploy.replicas",
-        };
         return Err((
             format!(
                 "services.{attribute}: can't set container_name and {name} as container name must be unique: {INVALID}"
@@ -257,11 +268,6 @@ fn check_service(name: &str, service: &mut Service, project: &Project) -> Result
         ));
     }
     Ok(())
-}
-
-/// Tells whether a service exists, and if so, whether it is built.
-fn project_has(project: &Project, name: &str) -> Option<bool> {
-    project.services.get(name).map(|service| service.build.is_some())
 }
 
 /// The old attributes and those of `deploy` must agree.

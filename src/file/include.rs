@@ -165,10 +165,11 @@ fn read_entry(entry: &Node) -> Result<Include, Diagnostics> {
                 let fits = match key {
                     "path" | "env_file" => {
                         found.node.as_str().is_some()
+                            || found.node.is_null()
                             || as_list(&found.node).iter().all(|item| item.as_str().is_some())
                                 && found.node.as_sequence().is_some()
                     }
-                    "project_directory" => found.node.as_str().is_some(),
+                    "project_directory" => found.node.as_str().is_some() || found.node.as_int().is_some(),
                     _ => true,
                 };
                 if !fits {

@@ -189,7 +189,6 @@ enum Cast {
 
 /// Where compose-go casts (loader/interpolate.go); `*` is any name, `[]` any item.
 const CASTS: &[(&str, Cast)] = &[
-    ("services.*.configs.[].mode", Cast::Integer),
     ("services.*.cpu_count", Cast::Long),
     ("services.*.cpu_percent", Cast::Float),
     ("services.*.cpu_period", Cast::Long),
@@ -199,7 +198,6 @@ const CASTS: &[(&str, Cast)] = &[
     ("services.*.cpus", Cast::Single),
     ("services.*.cpu_shares", Cast::Long),
     ("services.*.init", Cast::Boolean),
-    ("services.*.depends_on.*.required", Cast::Boolean),
     ("services.*.depends_on.*.restart", Cast::Boolean),
     ("services.*.deploy.replicas", Cast::Integer),
     ("services.*.deploy.update_config.parallelism", Cast::Integer),
@@ -217,7 +215,6 @@ const CASTS: &[(&str, Cast)] = &[
     ("services.*.privileged", Cast::Boolean),
     ("services.*.read_only", Cast::Boolean),
     ("services.*.scale", Cast::Integer),
-    ("services.*.secrets.[].mode", Cast::Integer),
     ("services.*.stdin_open", Cast::Boolean),
     ("services.*.tty", Cast::Boolean),
     ("services.*.ulimits.*", Cast::Integer),

@@ -12,7 +12,12 @@ type Variables = BTreeMap<String, String>;
 /// Adds the default network, names of resources, defaults of builds and dependencies that follow from other attributes.
 pub fn normalize(root: &mut Node, project: &str, variables: &Variables) -> Result<(), Diagnostic> {
     default_network(root)?;
-    each_service(root, |_, service| {
+    each_service(root, |name, service| {
+        if let Some(pid) = service.get("pid")
+            && pid.is_null()
+        {
+            return Err(Diagnostic::error(format!("services.{name}.pid must be a string")).at(pid.span));
+        }
         normalize_service(service, variables);
         Ok(())
     })?;

@@ -111,7 +111,7 @@ impl PathBase<'_> {
     fn host_path(&self, node: &mut Node) {
         if let Value::String(path) = &mut node.value {
             let expanded = self.expand_home(path);
-            *path = if expanded.is_empty() || expanded.starts_with('/') || is_windows_absolute(&expanded) {
+            *path = if expanded.starts_with('/') || is_windows_absolute(&expanded) {
                 expanded
             } else {
                 join(self.directory, &expanded)
@@ -122,14 +122,12 @@ impl PathBase<'_> {
     /// A build context: a path, unless it is an address or another kind of context.
     fn context(&self, node: &mut Node) {
         if let Value::String(text) = &mut node.value {
-            if text.contains("://") || is_remote(text) || is_other_context(text) {
+            if text.is_empty() || text.contains("://") || is_remote(text) || is_other_context(text) {
                 return;
             }
             let expanded = self.expand_home(text);
             *text = if expanded.starts_with('/') || is_windows_absolute(&expanded) {
                 expanded
-            } else if expanded.is_empty() {
-                self.directory.to_owned()
             } else {
                 join(self.directory, &expanded)
             };

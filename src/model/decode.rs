@@ -4,8 +4,8 @@
 use std::collections::BTreeMap;
 
 use super::{
-    Bytes, Command, DeviceCount, Duration, Environment, Extensions, FileMode, HealthTest, Hosts, Key, Required, SshKey,
-    SshKeys, Ulimit, Value,
+    Bytes, Command, DeviceCount, Duration, EnvFile, Environment, Extensions, FileMode, HealthTest, Hosts, Key,
+    Required, SshKey, SshKeys, Ulimit, Value,
 };
 use crate::yaml::{Node, Span, Value as Yaml, go_format, go_quote, go_type};
 
@@ -55,6 +55,7 @@ pub trait Decode: Sized {
                     (key.to_owned(), value)
                 })
                 .collect(),
+            Yaml::Sequence(items) => items.iter().map(|item| (text(item), None)).collect(),
             _ => BTreeMap::new(),
         }
     }
@@ -102,6 +103,18 @@ impl<'n> Decoder<'n> {
         let value = T::decode(node, self);
         self.path.pop();
         value
+    }
+
+    /// Checks that a mapping holds text only; elsewhere other scalars are taken as text.
+    fn strict_texts(&mut self, object: &'n Node, name: &'static str) {
+        let Some(mapping) = object.get(name).and_then(Node::as_mapping) else {
+            return;
+        };
+        self.path.push(Step::Field(name));
+        for (key, entry) in mapping.iter() {
+            let _: String = self.keyed(key, &entry.node);
+        }
+        self.path.pop();
     }
 
     /// Checks that a node can be an object at all.
@@ -180,7 +193,6 @@ impl Decode for String {
         match &node.value {
             Yaml::String(text) => text.clone(),
             Yaml::Int(number) => number.to_string(),
-            Yaml::Bool(value) => value.to_string(),
             Yaml::Null => String::new(),
             _ => at.unconvertible(node, "string"),
         }
@@ -201,14 +213,14 @@ impl Decode for String {
 
     /// A list of `KEY=VALUE` is a mapping too.
     fn decode_map<'n>(node: &'n Node, at: &mut Decoder<'n>) -> BTreeMap<String, Self> {
-        pairs(node, at)
+        pairs(node, at, false)
             .into_iter()
             .map(|(key, value)| (key, value.unwrap_or_default()))
             .collect()
     }
 
     fn decode_optional_map<'n>(node: &'n Node, at: &mut Decoder<'n>) -> BTreeMap<String, Option<Self>> {
-        pairs(node, at)
+        pairs(node, at, true)
     }
 }
 
@@ -318,8 +330,9 @@ impl<T: Decode> Decode for BTreeMap<String, T> {
     }
 }
 
-/// Reads `KEY=VALUE` lists and mappings; the value of a key without one is nothing.
-fn pairs(node: &Node, at: &mut Decoder<'_>) -> Environment {
+/// Reads `KEY=VALUE` lists and mappings; the value of a key without one is nothing. Names of variables must not end
+/// in white space.
+fn pairs(node: &Node, at: &mut Decoder<'_>, variables: bool) -> Environment {
     match &node.value {
         Yaml::Mapping(mapping) => mapping
             .iter()
@@ -332,10 +345,16 @@ fn pairs(node: &Node, at: &mut Decoder<'_>) -> Environment {
             .iter()
             .map(|item| {
                 let line = text(item);
-                match line.split_once('=') {
+                let (key, value) = match line.split_once('=') {
                     Some((key, value)) => (key.to_owned(), Some(value.to_owned())),
                     None => (line, None),
+                };
+                if variables && key.ends_with(char::is_whitespace) {
+                    let name = key.trim();
+                    let message = format!("environment variable {name} is declared with a trailing space");
+                    at.fail(node, message);
                 }
+                (key, value)
             })
             .collect(),
         Yaml::Null => Environment::new(),
@@ -374,6 +393,16 @@ impl Decode for DeviceCount {
                 at.fail(node, format!("invalid type {found} for device count"));
                 Self(0)
             }
+        }
+    }
+}
+
+impl Decode for EnvFile {
+    fn decode<'n>(node: &'n Node, at: &mut Decoder<'n>) -> Self {
+        Self {
+            path: at.field(node, "path"),
+            required: at.field(node, "required"),
+            format: at.field(node, "format"),
         }
     }
 }
@@ -496,7 +525,7 @@ impl Decode for Hosts {
 
 impl Decode for SshKeys {
     fn decode<'n>(node: &'n Node, at: &mut Decoder<'n>) -> Self {
-        let mut keys: Vec<SshKey> = pairs(node, at)
+        let mut keys: Vec<SshKey> = pairs(node, at, false)
             .into_iter()
             .map(|(id, path)| SshKey {
                 id,
@@ -524,10 +553,42 @@ impl Decode for Ulimit {
     }
 }
 
+/// Returns a point in time, as YAML allows it to be written, in the one form that Go prints.
+fn rfc3339(text: &str) -> String {
+    let (date, time) = match text.find(['T', 't', ' ', '\t']) {
+        Some(end) => (&text[..end], text[end + 1..].trim_start()),
+        None => (text, ""),
+    };
+    let padded = |text: &str, separator: char| -> String {
+        let parts: Vec<String> = text.split(separator).map(|part| format!("{part:0>2}")).collect();
+        parts.join(&separator.to_string())
+    };
+    let date = padded(date, '-');
+    if time.is_empty() {
+        return format!("{date}T00:00:00Z");
+    }
+    let zone_start = time.find(['Z', 'z', '+', '-']).unwrap_or(time.len());
+    let (clock, zone) = time.split_at(zone_start);
+    let (clock, fraction) = clock.trim_end().split_once('.').unwrap_or((clock.trim_end(), ""));
+    let fraction = match fraction.trim_end_matches('0') {
+        "" => String::new(),
+        digits => format!(".{digits}"),
+    };
+    let zone = match zone {
+        "" | "z" | "Z" => "Z".to_owned(),
+        offset if offset.contains(':') => offset.to_owned(),
+        offset => format!("{offset}:00"),
+    };
+    format!("{date}T{}{fraction}{zone}", padded(clock, ':'))
+}
+
 /// Decodes the attribute of a key; `x-` keys are collected from all over the object.
 pub fn attribute<'n, T: Decode + Default>(key: Key, node: &'n Node, at: &mut Decoder<'n>) -> T {
     if key.is_extensions {
         return T::decode(node, at);
+    }
+    if key.is_strict {
+        at.strict_texts(node, key.name);
     }
     at.field(node, key.name)
 }
@@ -563,7 +624,8 @@ pub fn plain(node: &Node) -> Value {
             Err(_) => u64::try_from(*number).map_or(Value::Float(*number as f64), Value::Uint),
         },
         Yaml::Float(number) => Value::Float(*number),
-        Yaml::String(text) | Yaml::Timestamp(text) => Value::String(text.clone()),
+        Yaml::String(text) => Value::String(text.clone()),
+        Yaml::Timestamp(text) => Value::Timestamp(rfc3339(text)),
         Yaml::Sequence(items) => Value::List(items.iter().map(plain).collect()),
         Yaml::Mapping(mapping) => Value::Map(
             mapping

@@ -32,6 +32,8 @@ pub struct Key {
     pub json_name: &'static str,
     pub omit: Omit,
     pub is_extensions: bool,
+    /// Whether a mapping may hold text only.
+    pub is_strict: bool,
 }
 
 impl Key {
@@ -41,6 +43,7 @@ impl Key {
         json_name: "",
         omit: Omit::Empty,
         is_extensions: true,
+        is_strict: false,
     };
 
     /// An attribute that is left out when empty.
@@ -50,6 +53,7 @@ impl Key {
             json_name: name,
             omit: Omit::Empty,
             is_extensions: false,
+            is_strict: false,
         }
     }
 
@@ -62,6 +66,12 @@ impl Key {
     /// The same, but always there.
     pub const fn kept(mut self) -> Key {
         self.omit = Omit::Never;
+        self
+    }
+
+    /// The same, for a mapping to text in which numbers and the like are refused.
+    pub const fn strict(mut self) -> Key {
+        self.is_strict = true;
         self
     }
 

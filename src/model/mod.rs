@@ -36,7 +36,7 @@ pub use project::{Dependencies, Project, ProjectError};
 pub use resource::{Config, Ipam, IpamPool, Model, Network, Secret, Volume};
 pub use scalar::{Bytes, Command, Duration, Environment, FileMode, Hosts, Labels, Mapping};
 pub use service::{
-    BindOptions, Blkio, BlkioLimit, BlkioWeight, CredentialSpec, Dependency, Device, EnvFile, FileReference,
+    BindOptions, Blkio, BlkioLimit, BlkioWeight, CredentialSpec, Dependency, Device, EnvFile, Extends, FileReference,
     HealthCheck, HealthTest, ImageOptions, Logging, Mount, Port, Provider, Required, Service, ServiceModel,
     ServiceNetwork, TmpfsOptions, Ulimit, VolumeOptions,
 };

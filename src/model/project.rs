@@ -230,11 +230,14 @@ impl Emit for Project {
         attributes.add(Key::new("volumes"), &self.volumes);
         attributes.add(Key::new("secrets"), &self.secrets);
         attributes.add(Key::new("configs"), &self.configs);
-        attributes.add(Key::new("models"), &self.models);
+        // docker compose forgets the models when it writes JSON.
+        if dialect == Dialect::Yaml {
+            attributes.add(Key::new("models"), &self.models);
+        }
         attributes.add(Key::EXTENSIONS, &self.extensions);
         match (dialect, attributes.finish()) {
             (Dialect::Json, Value::Map(mut entries)) => {
-                if let Value::Map(extensions) = self.extensions.emit(dialect) {
+                if let Value::Map(extensions) = self.extensions.emit(dialect).with_null_lists() {
                     entries.extend(extensions);
                 }
                 sorted(dialect, entries)

@@ -62,7 +62,7 @@ object! {
         external: bool = Key::new("external"),
         labels: Labels = Key::new("labels"),
         driver: String = Key::new("driver"),
-        driver_opts: Mapping = Key::new("driver_opts"),
+        driver_opts: Mapping = Key::new("driver_opts").strict(),
         template_driver: String = Key::new("template_driver"),
         extensions: Extensions = Key::EXTENSIONS,
     }
@@ -79,7 +79,7 @@ object! {
         external: bool = Key::new("external"),
         labels: Labels = Key::new("labels"),
         driver: String = Key::new("driver"),
-        driver_opts: Mapping = Key::new("driver_opts"),
+        driver_opts: Mapping = Key::new("driver_opts").strict(),
         template_driver: String = Key::new("template_driver"),
         extensions: Extensions = Key::EXTENSIONS,
     }

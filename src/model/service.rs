@@ -47,6 +47,8 @@ object! {
         environment: Environment = Key::new("environment"),
         env_file: Vec<EnvFile> = Key::new("env_file"),
         expose: Vec<String> = Key::new("expose"),
+        /// Only what could not be followed: the service extended is empty.
+        extends: Option<Extends> = Key::new("extends"),
         external_links: Vec<String> = Key::new("external_links"),
         extra_hosts: Hosts = Key::new("extra_hosts"),
         group_add: Vec<String> = Key::new("group_add"),
@@ -87,7 +89,7 @@ object! {
         stdin_open: bool = Key::new("stdin_open"),
         stop_grace_period: Option<Duration> = Key::new("stop_grace_period"),
         stop_signal: String = Key::new("stop_signal"),
-        storage_opt: Mapping = Key::new("storage_opt"),
+        storage_opt: Mapping = Key::new("storage_opt").strict(),
         sysctls: Mapping = Key::new("sysctls"),
         tmpfs: Vec<String> = Key::new("tmpfs"),
         tty: bool = Key::new("tty"),
@@ -222,11 +224,39 @@ object! {
 }
 
 object! {
-    /// A file with variables.
-    pub struct EnvFile {
-        path: String = Key::new("path"),
-        required: Required = Key::new("required"),
-        format: String = Key::new("format"),
+    /// Another service whose settings are taken over.
+    pub struct Extends {
+        file: String = Key::new("file"),
+        service: String = Key::new("service"),
+    }
+}
+
+/// A file with variables.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct EnvFile {
+    pub path: String,
+    pub required: Required,
+    pub format: String,
+}
+
+impl Emit for EnvFile {
+    fn is_empty(&self) -> bool {
+        false
+    }
+
+    // compose-go types/envfile.go: what is required is only its path, whatever its format.
+    fn emit(&self, _: Dialect) -> Value {
+        if self.required.0 {
+            return Value::String(self.path.clone());
+        }
+        let mut entries = vec![
+            ("path".to_owned(), Value::String(self.path.clone())),
+            ("required".to_owned(), Value::Bool(false)),
+        ];
+        if !self.format.is_empty() {
+            entries.push(("format".to_owned(), Value::String(self.format.clone())));
+        }
+        Value::Map(entries)
     }
 }
 

@@ -18,6 +18,8 @@ pub enum Value {
     Float32(f32),
     Float(f64),
     String(String),
+    /// A point in time; YAML has a form for it, JSON writes text.
+    Timestamp(String),
     List(Vec<Value>),
     Map(Vec<(String, Value)>),
 }
@@ -35,6 +37,33 @@ impl Value {
     pub fn as_str(&self) -> Option<&str> {
         match self {
             Value::String(text) => Some(text),
+            _ => None,
+        }
+    }
+
+    /// Returns the value with null for empty lists, which is what docker compose makes of them where they are not
+    /// part of a typed object.
+    pub fn with_null_lists(self) -> Value {
+        match self {
+            Value::List(items) if items.is_empty() => Value::Null,
+            Value::List(items) => Value::List(items.into_iter().map(Value::with_null_lists).collect()),
+            Value::Map(entries) => Value::Map(
+                entries
+                    .into_iter()
+                    .map(|(key, value)| (key, value.with_null_lists()))
+                    .collect(),
+            ),
+            other => other,
+        }
+    }
+
+    /// Returns the first number that JSON has no text for.
+    pub fn unprintable_number(&self) -> Option<f64> {
+        match self {
+            Value::Float(number) => (!number.is_finite()).then_some(*number),
+            Value::Float32(number) => (!number.is_finite()).then_some(f64::from(*number)),
+            Value::List(items) => items.iter().find_map(Value::unprintable_number),
+            Value::Map(entries) => entries.iter().find_map(|(_, value)| value.unprintable_number()),
             _ => None,
         }
     }
@@ -83,7 +112,7 @@ impl Value {
                 let exponential = magnitude != 0.0 && !(1e-6..1e21).contains(&magnitude);
                 json_float(out, exponential, format!("{number:e}"), format!("{number}"));
             }
-            Value::String(text) => write_json_string(out, text),
+            Value::String(text) | Value::Timestamp(text) => write_json_string(out, text),
             Value::List(items) => {
                 out.push('[');
                 for (index, item) in items.iter().enumerate() {
@@ -169,7 +198,7 @@ impl Serialize for Value {
             Value::Uint(value) => serializer.serialize_u64(*value),
             Value::Float32(value) => serializer.serialize_f32(*value),
             Value::Float(value) => serializer.serialize_f64(*value),
-            Value::String(value) => serializer.serialize_str(value),
+            Value::String(value) | Value::Timestamp(value) => serializer.serialize_str(value),
             Value::List(items) => {
                 let mut sequence = serializer.serialize_seq(Some(items.len()))?;
                 for item in items {
@@ -199,6 +228,7 @@ impl Tree for Value {
             Value::Float32(number) => View::Float(number.to_string().parse().unwrap_or_else(|_| f64::from(*number))),
             Value::Float(number) => View::Float(*number),
             Value::String(text) => View::Text(text),
+            Value::Timestamp(text) => View::Plain(text.clone()),
             Value::List(items) => View::List(items.iter().collect()),
             Value::Map(entries) => View::Map(entries.iter().map(|(key, value)| (key.as_str(), value)).collect()),
         }
