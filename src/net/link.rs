@@ -148,6 +148,7 @@ pub fn create_veth(veth: &Veth<'_>) -> Message {
     message.nested(IFLA_LINKINFO, |info| {
         info.string(IFLA_INFO_KIND, "veth").nested(IFLA_INFO_DATA, |data| {
             data.nested(VETH_INFO_PEER, |peer| {
+                // It cannot be up before it has its other end.
                 peer.fixed(&header(0, 0, None))
                     .string(IFLA_IFNAME, veth.inside)
                     .attribute(IFLA_ADDRESS, &veth.mac.0)

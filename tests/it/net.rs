@@ -1,349 +1,18 @@
-//! Container networks, with packets: each test has a "host" of its own, a network namespace in which the engine's
-//! networks are made, and an "outside" beyond it.
+//! Container networks, with packets: who reaches whom by which name and address, and who must not.
+
+mod world;
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::net::{IpAddr, Ipv4Addr, TcpListener, TcpStream, UdpSocket};
 use std::time::{Duration, Instant};
 
-use compose::net::spec::{EndpointSpec, Mode, NetworkSpec, NetworkState, PoolSpec, PortSpec, Protocol, SandboxSpec};
-use compose::net::{NetConfig, Networks, Sandbox};
+use compose::net::spec::{EndpointSpec, Mode, NetworkSpec, PoolSpec, PortSpec};
+use compose::net::{Networks, Sandbox};
 use compose::os::netlink::{self, CREATE, EXCLUSIVE, Message, Socket};
-use compose::os::netns;
 use hickory_proto::op::{Message as Question, MessageType, OpCode, Query, ResponseCode};
 use hickory_proto::rr::{Name, RecordType};
-
-use crate::support::{available, is_root};
-
-const PATIENCE: Duration = Duration::from_secs(3);
-const OUTSIDE: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 2);
-const HOST: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 1);
-
-/// A host, what is beyond it, and an engine's networks on it.
-struct World {
-    networks: Networks,
-    outside: OwnedFd,
-    state: tempfile::TempDir,
-}
-
-impl World {
-    /// Runs a test in a world of its own; false if there are no rights to make one.
-    fn run(test: impl AsyncFnOnce(World) + Send + 'static) {
-        if !available("the right to make network namespaces", is_root()) {
-            return;
-        }
-        let host = std::thread::spawn(move || {
-            netns::unshare().expect("a namespace");
-            let runtime = tokio::runtime::Builder::new_current_thread()
-                .enable_all()
-                .build()
-                .expect("a runtime");
-            runtime.block_on(async move {
-                let outside = make_outside();
-                let state = tempfile::tempdir().expect("a directory");
-                let networks = Networks::open(config(&state)).await.expect("networks");
-                test(World {
-                    networks,
-                    outside,
-                    state,
-                })
-                .await;
-            });
-        });
-        if let Err(panic) = host.join() {
-            std::panic::resume_unwind(panic);
-        }
-    }
-
-    async fn network(&self, name: &str) -> NetworkState {
-        self.network_of(NetworkSpec {
-            name: name.to_owned(),
-            ..NetworkSpec::default()
-        })
-        .await
-    }
-
-    async fn network_of(&self, spec: NetworkSpec) -> NetworkState {
-        let spec = NetworkSpec {
-            id: id(&spec.name),
-            ..spec
-        };
-        self.networks
-            .create(spec)
-            .await
-            .unwrap_or_else(|error| panic!("{error}: {error:?}"))
-    }
-
-    async fn container(&self, name: &str, networks: &[&NetworkState], ports: &[PortSpec]) -> Sandbox {
-        let sandbox = self.networks.sandbox(spec(name, networks, ports)).await;
-        sandbox.unwrap_or_else(|error| panic!("{error}: {error:?}"))
-    }
-}
-
-fn config(state: &tempfile::TempDir) -> NetConfig {
-    NetConfig {
-        state_dir: state.path().to_owned(),
-        instance: "0e57ab1e".to_owned(),
-    }
-}
-
-/// An id that looks like one and follows from a name.
-fn id(name: &str) -> String {
-    let mut id: String = name.bytes().map(|byte| format!("{byte:02x}")).collect();
-    id.truncate(64);
-    format!("{id:0<64}")
-}
-
-fn spec(name: &str, networks: &[&NetworkState], ports: &[PortSpec]) -> SandboxSpec {
-    SandboxSpec {
-        container: id(name),
-        name: name.to_owned(),
-        hostname: id(name)[..12].to_owned(),
-        endpoints: networks
-            .iter()
-            .map(|network| EndpointSpec {
-                network: network.spec.id.clone(),
-                names: vec![name.to_owned(), name.trim_end_matches(char::is_numeric).to_owned()],
-                ..EndpointSpec::default()
-            })
-            .collect(),
-        ports: ports.to_vec(),
-        ..SandboxSpec::default()
-    }
-}
-
-fn port(text: &str, host_ports: (u16, u16), container_port: u16) -> PortSpec {
-    let (host_ip, protocol) = text.split_once('/').unwrap_or((text, "tcp"));
-    PortSpec {
-        protocol: if protocol == "udp" {
-            Protocol::Udp
-        } else {
-            Protocol::Tcp
-        },
-        container_port,
-        host_ip: (!host_ip.is_empty()).then(|| host_ip.parse().expect("an address")),
-        host_ports,
-    }
-}
-
-fn address(sandbox: &Sandbox) -> IpAddr {
-    sandbox.record.endpoints[0].ipv4.expect("an address").into()
-}
-
-/// Runs `work` in a namespace, while the engine goes on.
-async fn inside<T: Send + 'static>(namespace: &OwnedFd, work: impl FnOnce() -> T + Send + 'static) -> T {
-    let namespace = namespace.try_clone().expect("a descriptor");
-    at_host(move || {
-        let thread = std::thread::spawn(move || {
-            netns::enter(&namespace).expect("the namespace can be entered");
-            work()
-        });
-        thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-    })
-    .await
-}
-
-/// Runs `work` on the test's host, while the engine goes on.
-async fn at_host<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
-    tokio::task::spawn_blocking(work).await.expect("the work ends")
-}
-
-fn ns(sandbox: &Sandbox) -> &OwnedFd {
-    sandbox.netns.as_ref().expect("a namespace")
-}
-
-/// Makes a link from the test's host to an outside of its own, which knows no way back but to the host's address.
-fn make_outside() -> OwnedFd {
-    let outside = std::thread::spawn(|| {
-        netns::unshare().expect("a namespace");
-        netns::current().expect("a namespace")
-    })
-    .join()
-    .expect("a thread");
-    let mut socket = Socket::open(netlink::Protocol::Route).expect("a socket");
-    set_up(&mut socket, "lo");
-    let mut pair = Message::new(16, CREATE | EXCLUSIVE, "create the way out");
-    pair.fixed(&[0; 16]).string(3, "out0").nested(18, |info| {
-        info.string(1, "veth").nested(2, |data| {
-            data.nested(1, |peer| {
-                peer.fixed(&[0; 16])
-                    .string(3, "host0")
-                    .number(28, outside.as_raw_fd() as u32);
-            });
-        });
-    });
-    socket.request(vec![pair]).expect("a link");
-    add_address(&mut socket, "out0", HOST);
-    set_up(&mut socket, "out0");
-    default_route(&mut socket, OUTSIDE);
-    let there = outside.try_clone().expect("a descriptor");
-    std::thread::spawn(move || {
-        netns::enter(&there).expect("the namespace can be entered");
-        let mut socket = Socket::open(netlink::Protocol::Route).expect("a socket");
-        set_up(&mut socket, "lo");
-        add_address(&mut socket, "host0", OUTSIDE);
-        set_up(&mut socket, "host0");
-    })
-    .join()
-    .expect("a thread");
-    outside
-}
-
-fn index(socket: &mut Socket, name: &str) -> u32 {
-    let mut message = Message::new(18, 0, "find a link");
-    message.fixed(&[0; 16]).string(3, name);
-    let answer = socket.get(message).expect("the link is there").expect("an answer");
-    u32::from_ne_bytes(answer.body[4..8].try_into().expect("four bytes"))
-}
-
-fn set_up(socket: &mut Socket, name: &str) {
-    let mut fixed = [0; 16];
-    fixed[4..8].copy_from_slice(&index(socket, name).to_ne_bytes());
-    fixed[8] = 1;
-    fixed[12] = 1;
-    let mut message = Message::new(16, 0, "set a link up");
-    message.fixed(&fixed);
-    socket.request(vec![message]).expect("the link goes up");
-}
-
-fn add_address(socket: &mut Socket, name: &str, address: Ipv4Addr) {
-    let mut fixed = [libc::AF_INET as u8, 24, 0, 0, 0, 0, 0, 0];
-    fixed[4..8].copy_from_slice(&index(socket, name).to_ne_bytes());
-    let mut message = Message::new(20, CREATE | EXCLUSIVE, "add an address");
-    message
-        .fixed(&fixed)
-        .attribute(2, &address.octets())
-        .attribute(1, &address.octets());
-    socket.request(vec![message]).expect("the address is added");
-}
-
-fn default_route(socket: &mut Socket, gateway: Ipv4Addr) {
-    let mut message = Message::new(24, CREATE | EXCLUSIVE, "add a route");
-    let fixed = [libc::AF_INET as u8, 0, 0, 0, 254, 4, 0, 1, 0, 0, 0, 0];
-    message.fixed(&fixed).attribute(5, &gateway.octets());
-    socket.request(vec![message]).expect("the route is added");
-}
-
-/// Returns the names of the links in the thread's namespace.
-fn links() -> Vec<String> {
-    let mut socket = Socket::open(netlink::Protocol::Route).expect("a socket");
-    let mut message = Message::new(18, 0, "list links");
-    message.fixed(&[0; 16]);
-    let answers = socket.dump(message).expect("links");
-    let mut names: Vec<String> = answers
-        .iter()
-        .filter_map(|answer| netlink::attribute(&answer.body[16..], 3).map(netlink::text))
-        .collect();
-    names.sort();
-    names
-}
-
-/// Returns whether there is such a firewall table.
-fn has_table(family: u8, name: &str) -> bool {
-    let mut socket = Socket::open(netlink::Protocol::Netfilter).expect("a socket");
-    let mut message = Message::new(10 << 8 | 1, 0, "find a table");
-    message.fixed(&[family, 0, 0, 0]).string(1, name);
-    socket.get(message).is_ok_and(|answer| answer.is_some())
-}
-
-/// Answers every connection in the namespace with who it is and who came.
-async fn greet(namespace: &OwnedFd, name: &'static str, port: u16) {
-    inside(namespace, move || {
-        let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).expect("a listener");
-        std::thread::spawn(move || {
-            for mut stream in listener.incoming().flatten() {
-                let from = stream.peer_addr().expect("an address").ip();
-                let _ = write!(stream, "{name} to {from}");
-            }
-        });
-    })
-    .await;
-}
-
-/// Answers every datagram in the namespace.
-async fn echo(namespace: &OwnedFd, port: u16) {
-    inside(namespace, move || {
-        let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, port)).expect("a socket");
-        std::thread::spawn(move || {
-            let mut buffer = [0; 2048];
-            while let Ok((length, from)) = socket.recv_from(&mut buffer) {
-                let _ = socket.send_to(&buffer[..length], from);
-            }
-        });
-    })
-    .await;
-}
-
-/// Connects and returns what is said, or why nothing is.
-fn ask(to: impl Into<SocketAddr>) -> Result<String, String> {
-    let wait = Duration::from_millis(700);
-    let mut stream = TcpStream::connect_timeout(&to.into(), wait).map_err(|error| error.kind().to_string())?;
-    stream.set_read_timeout(Some(wait)).map_err(|error| error.to_string())?;
-    let mut said = String::new();
-    stream
-        .read_to_string(&mut said)
-        .map_err(|error| error.kind().to_string())?;
-    Ok(said)
-}
-
-fn ask_datagram(to: SocketAddr) -> bool {
-    let any: IpAddr = if to.is_ipv4() {
-        Ipv4Addr::UNSPECIFIED.into()
-    } else {
-        "::".parse().expect("an address")
-    };
-    let socket = UdpSocket::bind((any, 0)).expect("a socket");
-    socket
-        .set_read_timeout(Some(Duration::from_millis(700)))
-        .expect("a timeout");
-    // Connected: an answer from another address than was asked is not taken.
-    socket.connect(to).expect("a route");
-    socket.send(b"ping").expect("a way out");
-    let mut buffer = [0; 16];
-    socket
-        .recv(&mut buffer)
-        .is_ok_and(|length| &buffer[..length] == b"ping")
-}
-
-/// Asks the container's resolver.
-fn resolve(name: &str, kind: RecordType) -> Question {
-    let mut question = Question::new(4711, MessageType::Query, OpCode::Query);
-    question.metadata.recursion_desired = true;
-    question.add_query(Query::query(Name::from_ascii(name).expect("a name"), kind));
-    let socket = UdpSocket::bind("127.0.0.1:0").expect("a socket");
-    socket
-        .set_read_timeout(Some(Duration::from_secs(6)))
-        .expect("a timeout");
-    socket.connect("127.0.0.11:53").expect("a resolver");
-    socket
-        .send(&question.to_vec().expect("a question"))
-        .expect("a resolver");
-    let mut buffer = [0; 2048];
-    let length = socket.recv(&mut buffer).expect("an answer");
-    Question::from_vec(&buffer[..length]).expect("an answer that can be read")
-}
-
-fn resolve_by_tcp(name: &str) -> Question {
-    let mut question = Question::new(4711, MessageType::Query, OpCode::Query);
-    question.add_query(Query::query(Name::from_ascii(name).expect("a name"), RecordType::A));
-    let bytes = question.to_vec().expect("a question");
-    let mut stream = TcpStream::connect("127.0.0.11:53").expect("a resolver");
-    stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
-    stream
-        .write_all(&(bytes.len() as u16).to_be_bytes())
-        .expect("a resolver");
-    stream.write_all(&bytes).expect("a resolver");
-    let mut length = [0; 2];
-    stream.read_exact(&mut length).expect("an answer");
-    let mut answer = vec![0; usize::from(u16::from_be_bytes(length))];
-    stream.read_exact(&mut answer).expect("an answer");
-    Question::from_vec(&answer).expect("an answer that can be read")
-}
-
-fn first(answer: &Question) -> Option<IpAddr> {
-    answer.answers.first().and_then(|record| record.data.ip_addr())
-}
+use world::*;
 
 #[test]
 fn containers_of_a_network_find_and_reach_each_other_and_nobody_else() {
@@ -388,7 +57,7 @@ fn containers_of_a_network_find_and_reach_each_other_and_nobody_else() {
             ResponseCode::ServFail,
             "nobody outside answers either"
         );
-        let said = inside(ns(&web), move || ask((other_address, 80))).await;
+        let said = inside(ns(&web), move || ask_in_vain((other_address, 80))).await;
         assert!(said.is_err(), "{said:?}");
         // The host itself reaches both.
         assert!(at_host(move || ask((other_address, 80))).await.is_ok());
@@ -408,7 +77,7 @@ fn a_container_on_two_networks_reaches_both_and_joins_neither() {
         let found = inside(ns(&proxy), || resolve("app.", RecordType::A)).await;
         assert_eq!(first(&found), Some(app_address));
         assert!(inside(ns(&proxy), move || ask((app_address, 80))).await.is_ok());
-        assert!(inside(ns(&user), move || ask((app_address, 80))).await.is_err());
+        assert!(inside(ns(&user), move || ask_in_vain((app_address, 80))).await.is_err());
         let names: Vec<_> = proxy
             .record
             .endpoints
@@ -467,7 +136,7 @@ fn a_published_port_answers_wherever_it_is_asked() {
         let said = inside(&world.outside, move || {
             let mut socket = Socket::open(netlink::Protocol::Route).expect("a socket");
             default_route(&mut socket, HOST);
-            ask((direct, 81))
+            ask_in_vain((direct, 81))
         })
         .await;
         assert!(said.is_err(), "{said:?}");
@@ -483,8 +152,8 @@ fn a_port_on_one_address_answers_there_alone() {
             .await;
         greet(ns(&web), "web", 80).await;
         assert!(at_host(|| ask((Ipv4Addr::LOCALHOST, 8080))).await.is_ok());
-        assert!(at_host(|| ask((HOST, 8080))).await.is_err());
-        assert!(inside(&world.outside, || ask((HOST, 8080))).await.is_err());
+        assert!(at_host(|| ask_in_vain((HOST, 8080))).await.is_err());
+        assert!(inside(&world.outside, || ask_in_vain((HOST, 8080))).await.is_err());
     });
 }
 
@@ -550,7 +219,7 @@ fn containers_reach_the_outside_and_internal_ones_do_not() {
             .await;
         let said = inside(ns(&web), || ask((OUTSIDE, 80))).await;
         assert_eq!(said, Ok(format!("outside to {HOST}")), "under the host's address");
-        assert!(inside(ns(&db), || ask((OUTSIDE, 80))).await.is_err());
+        assert!(inside(ns(&db), || ask_in_vain((OUTSIDE, 80))).await.is_err());
         // Not even with a route of its own.
         let gateway = match closed.pools[0].gateway {
             IpAddr::V4(gateway) => gateway,
@@ -559,7 +228,7 @@ fn containers_reach_the_outside_and_internal_ones_do_not() {
         let said = inside(ns(&db), move || {
             let mut socket = Socket::open(netlink::Protocol::Route).expect("a socket");
             default_route(&mut socket, gateway);
-            ask((OUTSIDE, 80))
+            ask_in_vain((OUTSIDE, 80))
         })
         .await;
         assert!(said.is_err(), "{said:?}");
@@ -702,7 +371,7 @@ fn a_running_container_joins_and_leaves_networks() {
         greet(ns(&db), "db", 80).await;
         greet(ns(&web), "web", 80).await;
         let db_address = address(&db);
-        assert!(inside(ns(&web), move || ask((db_address, 80))).await.is_err());
+        assert!(inside(ns(&web), move || ask_in_vain((db_address, 80))).await.is_err());
         let wish = EndpointSpec {
             network: two.spec.id.clone(),
             names: vec!["web1".to_owned()],
@@ -966,5 +635,85 @@ fn what_listens_on_the_hosts_loopback_is_out_of_a_containers_reach() {
         .await;
         let heard = at_host(move || listener.recv(&mut [0; 16])).await;
         assert!(heard.is_err(), "{heard:?}");
+    });
+}
+
+/// Prints what things cost: `cargo test --test it net::costs -- --ignored --nocapture`.
+#[test]
+#[ignore = "measures, and asserts nothing"]
+fn costs() {
+    World::run(async |world| {
+        let started = Instant::now();
+        let network = world.network("net").await;
+        println!("network create {:?}", started.elapsed());
+        let mut alone = Vec::new();
+        for _ in 0..30 {
+            let started = Instant::now();
+            let sandbox = world.container("web1", &[&network], &[]).await;
+            alone.push(started.elapsed());
+            drop(sandbox);
+            world.networks.release(&id("web1")).await;
+        }
+        alone.sort();
+        println!("sandbox alone: median {:?}, least {:?}", alone[15], alone[0]);
+        let mut with_port = Vec::new();
+        for _ in 0..30 {
+            let started = Instant::now();
+            let sandbox = world
+                .container("web1", &[&network], &[port("", (8080, 8080), 80)])
+                .await;
+            with_port.push(started.elapsed());
+            drop(sandbox);
+            world.networks.release(&id("web1")).await;
+        }
+        with_port.sort();
+        println!(
+            "sandbox with a port: median {:?}, least {:?}",
+            with_port[15], with_port[0]
+        );
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let mut together = Vec::new();
+        for round in 0..8 {
+            let names: Vec<String> = (0..10).map(|at| format!("r{round}{at}")).collect();
+            let started = Instant::now();
+            let made = names
+                .iter()
+                .map(|name| world.networks.sandbox(spec(name, &[&network], &[])));
+            let all = futures_util::future::join_all(made).await;
+            together.push(started.elapsed() / 10);
+            assert!(all.iter().all(Result::is_ok));
+        }
+        together.sort();
+        println!(
+            "sandbox, 10 at a time: median {:?} each, least {:?}",
+            together[4], together[0]
+        );
+        let names: Vec<String> = (0..80).map(|at| id(&format!("r{}{}", at / 10, at % 10))).collect();
+        let started = Instant::now();
+        futures_util::future::join_all(names.iter().map(|name| world.networks.release(name))).await;
+        println!("release, 80 at a time: {:?} each", started.elapsed() / 80);
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let web = world.container("web1", &[&network], &[]).await;
+        let latency = inside(ns(&web), || {
+            let question = {
+                let mut question = Question::new(7, MessageType::Query, OpCode::Query);
+                question.add_query(Query::query(Name::from_ascii("web1.").expect("a name"), RecordType::A));
+                question.to_vec().expect("a question")
+            };
+            let socket = UdpSocket::bind("127.0.0.1:0").expect("a socket");
+            socket.connect("127.0.0.11:53").expect("a resolver");
+            let started = Instant::now();
+            for _ in 0..2000 {
+                socket.send(&question).expect("sent");
+                socket.recv(&mut [0; 512]).expect("an answer");
+            }
+            started.elapsed() / 2000
+        })
+        .await;
+        println!("name looked up in {latency:?}");
+        world.networks.release(&id("web1")).await;
+        let started = Instant::now();
+        world.networks.remove(&network.spec.id).await.expect("it is removed");
+        println!("network remove {:?}", started.elapsed());
     });
 }
