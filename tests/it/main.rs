@@ -7,6 +7,7 @@ mod example;
 mod grammars;
 mod image;
 mod licences;
+mod lifecycle;
 mod net;
 mod refusals;
 mod runtime;
