@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use super::lifecycle;
 use super::{CommandError, Context};
 use crate::client::Engine;
+use crate::image::Source;
 use crate::model::{Project, Service};
 use crate::plan::observed::{self, Question};
 use crate::plan::{Execution, Observed, Options, Plan, Settings, reconcile};
@@ -81,7 +82,7 @@ impl Converge {
     /// Makes sure of the images, looks at the engine, and plans. Says what the plan warns of.
     pub async fn plan(
         context: &Context,
-        project: Project,
+        mut project: Project,
         images: &ImageWishes<'_>,
         options: Options,
         yes: bool,
@@ -94,11 +95,12 @@ impl Converge {
                 )));
             }
         }
+        absolute_images(&mut project);
         let engine = context.engine().await?;
         let mut observed = observe(&engine, &project, options.separator).await?;
         ensure_images(context, &engine, &project, &mut observed, images, options.separator).await?;
         let plan = reconcile(&project, &observed, &options, &mut lifecycle::answers(yes))?;
-        lifecycle::warn(&plan);
+        lifecycle::announce(context, &plan);
         let settings = lifecycle::settings(context, &engine);
         Ok(Self {
             engine,
@@ -113,6 +115,21 @@ impl Converge {
     pub fn execution(&self) -> Execution<'_> {
         Execution::new(&self.engine, &self.project, &self.observed, &self.plan, &self.settings)
     }
+}
+
+/// Makes the paths of images that are files or directories absolute, as the engine works elsewhere.
+pub fn absolute_images(project: &mut Project) {
+    let directory = project.working_dir.clone();
+    for service in project.services.values_mut() {
+        if let Some(source) = local_source(&service.image) {
+            service.image = source.absolute(&directory).to_string();
+        }
+    }
+}
+
+/// Returns the file or directory that an image's name stands for, if it does for one.
+pub fn local_source(image: &str) -> Option<Source> {
+    Source::parse(image).ok().filter(|source| source.local_path().is_some())
 }
 
 /// Looks at all that a plan for the project depends on, at once.

@@ -74,6 +74,7 @@ pub async fn run(args: Args, context: &Context) -> Result<ExitCode, CommandError
                 scene.project.name
             ));
         }
+        lifecycle::announce(context, &plan);
         let mut settings = lifecycle::settings(context, &scene.engine);
         settings.keep_going = true;
         lifecycle::execute(

@@ -53,9 +53,15 @@ impl Scene {
         look: Look,
     ) -> Result<Self, CommandError> {
         let engine = context.engine().await?;
+        let everything = look == Look::Everything;
         let question = Question {
             project: &name,
-            by_label: look == Look::Everything,
+            by_label: everything,
+            // A volume may be somebody else's by its labels, and still the one that the file names.
+            volumes: match &project {
+                Some(project) if everything => project.volumes.values().map(|volume| volume.name.as_str()).collect(),
+                _ => Vec::new(),
+            },
             ..Question::default()
         };
         let observed = Observed::collect(&engine, &question).await?;
@@ -71,6 +77,7 @@ impl Scene {
 
     /// Carries out a plan.
     pub async fn execute(&self, context: &Context, plan: &Plan) -> Result<(), CommandError> {
+        announce(context, plan);
         let settings = settings(context, &self.engine);
         execute(context, &self.engine, &self.project, &self.observed, plan, &settings).await
     }
@@ -136,10 +143,15 @@ pub fn separator(context: &Context) -> &'static str {
     }
 }
 
-/// Says what the plan warns of.
-pub fn warn(plan: &Plan) {
+/// Says what the plan warns of, and with `--dry-run --verbose` the plan itself: every operation with its cause.
+pub fn announce(context: &Context, plan: &Plan) {
     for warning in &plan.warnings {
         stream::warn(warning);
+    }
+    if context.globals.dry_run && context.globals.verbose {
+        for operation in plan.operations_text().lines() {
+            context.progress.message(operation);
+        }
     }
 }
 

@@ -9,6 +9,7 @@ use futures_util::future::join_all;
 use http_body_util::BodyExt;
 use serde::Deserialize;
 
+use super::converge::local_source;
 use super::{CommandError, Context};
 use crate::client::events::percent_encode;
 use crate::client::{ClientError, Engine, EngineKind};
@@ -134,7 +135,8 @@ async fn pull(engine: &Engine, project: &Project, service: &Service, layers: &Pr
 /// Without a tag the engine would take all of a repository's.
 fn tag(image: &str) -> &'static str {
     let name = image.rsplit('/').next().unwrap_or_default();
-    if name.contains([':', '@']) { "" } else { "&tag=latest" }
+    let is_complete = name.contains([':', '@']) || local_source(image).is_some();
+    if is_complete { "" } else { "&tag=latest" }
 }
 
 /// Returns the user's credentials for the image's registry, as the Engine API takes them.

@@ -141,6 +141,7 @@ struct Prepared {
     id: String,
     tty: bool,
     interactive: bool,
+    removes_itself: bool,
 }
 
 /// Starts what the service depends on, and creates the container.
@@ -165,6 +166,7 @@ async fn prepare(args: &Args, context: &Context) -> Result<Prepared, CommandErro
         quiet_build: args.quiet_build || args.quiet,
     };
     images.apply(&mut project, separator)?;
+    converge::absolute_images(&mut project);
     let mut service = project.service(&args.service)?.clone();
     args.apply(&mut service, &project, context)?;
     if !args.detach && interactive && tty && !terminal::in_is_terminal() {
@@ -244,6 +246,7 @@ async fn prepare(args: &Args, context: &Context) -> Result<Prepared, CommandErro
         id,
         tty,
         interactive,
+        removes_itself: args.rm,
     })
 }
 
@@ -266,7 +269,7 @@ async fn dependencies(
         ..Options::default()
     };
     let plan = reconcile(&others, &observed, &options, &mut lifecycle::answers(false))?;
-    lifecycle::warn(&plan);
+    lifecycle::announce(context, &plan);
     let settings = lifecycle::settings(context, &engine);
     Ok(Converge {
         engine,
@@ -351,14 +354,11 @@ impl Prepared {
             u8::from(self.interactive)
         );
         let streams = engine.hijack(&path, None).await?;
-        // Asked for before the start: with `--rm` nobody could answer afterwards.
-        let wait = engine
-            .request(
-                http::Method::POST,
-                &format!("/containers/{id}/wait?condition=next-exit"),
-                None,
-            )
-            .await?;
+        // Asked for before the start: with `--rm` nobody could answer afterwards. Then the container is gone when we
+        // return, as whoever asked for its removal expects.
+        let condition = if self.removes_itself { "removed" } else { "next-exit" };
+        let path = format!("/containers/{id}/wait?condition={condition}");
+        let wait = engine.request(http::Method::POST, &path, None).await?;
         if let Err(error) = engine.docker.start_container(id, None::<StartContainerOptions>).await {
             self.remove_unstarted().await;
             return Err(ClientError::from(error).into());
@@ -423,12 +423,7 @@ impl Prepared {
 
     /// A container that never started does not remove itself.
     async fn remove_unstarted(&self) {
-        let inspected = self.converge.engine.docker.inspect_container(&self.id, None).await;
-        let removes_itself = inspected
-            .ok()
-            .and_then(|container| container.host_config?.auto_remove)
-            .unwrap_or_default();
-        if removes_itself {
+        if self.removes_itself {
             let options = RemoveContainerOptions {
                 force: true,
                 v: true,

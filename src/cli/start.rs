@@ -41,6 +41,7 @@ pub async fn run(args: Args, context: &Context) -> Result<ExitCode, CommandError
             ..Options::default()
         };
         let plan = reconcile::start(&project, &scene.observed, &options)?;
+        lifecycle::announce(context, &plan);
         let mut settings = lifecycle::settings(context, &scene.engine);
         settings.wait_timeout = wait_timeout(args.wait_timeout);
         lifecycle::execute(context, &scene.engine, &project, &scene.observed, &plan, &settings).await?;

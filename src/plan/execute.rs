@@ -34,7 +34,7 @@ pub struct Settings {
     pub dry_run: bool,
     /// How many operations may be under way at once; `None`: any number.
     pub parallel: Option<usize>,
-    /// How long the last stage may take.
+    /// How long everything but the first stage may take.
     pub wait_timeout: Option<Duration>,
     /// Go on with what does not depend on a failed operation, and report all failures.
     pub keep_going: bool,
@@ -136,12 +136,19 @@ impl<'e> Execution<'e> {
         containers
     }
 
-    /// Carries out all stages.
+    /// Carries out all stages. The time limit covers all but the first, in which nothing is waited for.
     pub async fn run_all(&self, progress: &Progress) -> Result<(), ExecutionError> {
-        for stage in [Stage::Create, Stage::Start, Stage::Wait] {
-            self.run(stage, progress).await?;
+        self.run(Stage::Create, progress).await?;
+        let rest = async {
+            self.run(Stage::Start, progress).await?;
+            self.run(Stage::Wait, progress).await
+        };
+        match self.settings.wait_timeout {
+            Some(limit) => tokio::time::timeout(limit, rest)
+                .await
+                .unwrap_or(Err(ExecutionError::NotHealthy(limit))),
+            None => rest.await,
         }
-        Ok(())
     }
 
     /// Carries out one stage.
@@ -157,13 +164,7 @@ impl<'e> Execution<'e> {
         } else {
             None
         };
-        let walk = self.walk(&operations, watcher.as_ref(), progress);
-        match self.settings.wait_timeout.filter(|_| stage >= Stage::Start) {
-            Some(limit) => tokio::time::timeout(limit, walk)
-                .await
-                .unwrap_or(Err(ExecutionError::NotHealthy(limit))),
-            None => walk.await,
-        }
+        self.walk(&operations, watcher.as_ref(), progress).await
     }
 
     async fn walk(

@@ -181,11 +181,11 @@ impl From<MountPoint> for Mounted {
 #[derive(Debug, Clone, Default)]
 pub struct Question<'q> {
     pub project: &'q str,
-    /// Networks by name; those of the project by label if none are named and `resources` is set.
+    /// Networks by name.
     pub networks: Vec<&'q str>,
     pub volumes: Vec<&'q str>,
     pub images: Vec<&'q str>,
-    /// Ask for the project's networks and volumes by label instead of by name: there is no file that names them.
+    /// Ask for the project's networks and volumes by label where none are named.
     pub by_label: bool,
 }
 
@@ -281,7 +281,7 @@ async fn networks(engine: &Engine, question: &Question<'_>) -> Result<Vec<Networ
         })
         .filter(|network| {
             // The engine matches parts of names too.
-            question.by_label
+            question.networks.is_empty()
                 || question.networks.contains(&network.name.as_str())
                 || question.networks.contains(&network.id.as_str())
         })
@@ -304,18 +304,17 @@ async fn volumes(engine: &Engine, question: &Question<'_>) -> Result<Vec<Volume>
             name: volume.name,
             labels: volume.labels,
         })
-        .filter(|volume| question.by_label || question.volumes.contains(&volume.name.as_str()))
+        .filter(|volume| question.volumes.is_empty() || question.volumes.contains(&volume.name.as_str()))
         .collect())
 }
 
 fn filters(question: &Question<'_>, names: &[&str]) -> Option<HashMap<String, Vec<String>>> {
-    if question.by_label {
+    if !names.is_empty() {
+        let names = names.iter().map(|name| (*name).to_owned()).collect();
+        return Some(HashMap::from([("name".to_owned(), names)]));
+    }
+    question.by_label.then(|| {
         let label = format!("{}={}", labels::PROJECT, question.project);
-        return Some(HashMap::from([("label".to_owned(), vec![label])]));
-    }
-    if names.is_empty() {
-        return None;
-    }
-    let names = names.iter().map(|name| (*name).to_owned()).collect();
-    Some(HashMap::from([("name".to_owned(), names)]))
+        HashMap::from([("label".to_owned(), vec![label])])
+    })
 }

@@ -232,28 +232,36 @@ impl Plan {
     }
 }
 
-impl fmt::Display for Plan {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for warning in &self.warnings {
-            writeln!(formatter, "warning: {warning}")?;
-        }
+impl Plan {
+    /// Returns the operations as text, one a line: what each waits for, whom it is about, what it does and why.
+    pub fn operations_text(&self) -> String {
+        let mut text = String::new();
         let mut stage = Stage::Create;
         for (index, operation) in self.operations.iter().enumerate() {
             if operation.stage != stage {
                 stage = operation.stage;
-                writeln!(formatter, "-- {}", if stage == Stage::Start { "start" } else { "wait" })?;
+                let name = if stage == Stage::Start { "start" } else { "wait" };
+                text.push_str(&format!("-- {name}\n"));
             }
             let after: Vec<String> = operation.after.iter().map(|before| (before + 1).to_string()).collect();
-            writeln!(
-                formatter,
-                "[{}] -> #{} {}, {}, {}",
+            text.push_str(&format!(
+                "[{}] -> #{} {}, {}, {}\n",
                 after.join(","),
                 index + 1,
                 operation.subject,
                 operation.action.name(),
                 operation.cause
-            )?;
+            ));
         }
-        Ok(())
+        text
+    }
+}
+
+impl fmt::Display for Plan {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for warning in &self.warnings {
+            writeln!(formatter, "warning: {warning}")?;
+        }
+        formatter.write_str(&self.operations_text())
     }
 }

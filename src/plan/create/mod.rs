@@ -57,6 +57,12 @@ pub enum CreateError {
     },
     #[error("can't set both interface_name and driver_opts.{0}")]
     InterfaceName(&'static str),
+    /// The client library knows no other policies, so the engine's own words come from here.
+    #[error(
+        "Error response from daemon: invalid restart policy: unknown policy '{0}'; use one of 'no', 'always', \
+         'on-failure', or 'unless-stopped'"
+    )]
+    RestartPolicy(String),
     #[error("use_api_socket needs an engine that listens at a unix socket")]
     ApiSocket,
 }

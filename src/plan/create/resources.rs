@@ -5,7 +5,7 @@ use bollard::models::{
     RestartPolicyNameEnum, ThrottleDevice,
 };
 
-use super::{mapping, number, some, text};
+use super::{CreateError, mapping, number, some, text};
 use crate::model::{self, BlkioLimit, Resource, Service};
 
 /// Puts the service's limits and devices into the host configuration.
@@ -158,7 +158,7 @@ fn is_qualified_name(text: &str) -> bool {
 }
 
 /// Returns when the engine starts the container again; `deploy.restart_policy` weighs more than `restart`.
-pub(super) fn restart_policy(service: &Service) -> Option<RestartPolicy> {
+pub(super) fn restart_policy(service: &Service) -> Result<Option<RestartPolicy>, CreateError> {
     let (condition, attempts) = match service
         .deploy
         .as_ref()
@@ -168,7 +168,7 @@ pub(super) fn restart_policy(service: &Service) -> Option<RestartPolicy> {
             policy.condition.as_str(),
             policy.max_attempts.and_then(|attempts| i64::try_from(attempts).ok()),
         ),
-        None if service.restart.is_empty() => return None,
+        None if service.restart.is_empty() => return Ok(None),
         None => match service.restart.split_once(':') {
             Some((condition, attempts)) => (condition, attempts.parse().ok()),
             None => (service.restart.as_str(), None),
@@ -179,12 +179,13 @@ pub(super) fn restart_policy(service: &Service) -> Option<RestartPolicy> {
         "on-failure" => RestartPolicyNameEnum::ON_FAILURE,
         "unless-stopped" => RestartPolicyNameEnum::UNLESS_STOPPED,
         "any" | "always" => RestartPolicyNameEnum::ALWAYS,
-        _ => return None,
+        "" => return Ok(None),
+        other => return Err(CreateError::RestartPolicy(other.to_owned())),
     };
-    Some(RestartPolicy {
+    Ok(Some(RestartPolicy {
         name: Some(name),
         maximum_retry_count: attempts,
-    })
+    }))
 }
 
 #[cfg(test)]
@@ -222,7 +223,7 @@ mod tests {
         assert_eq!(host.nano_cpus, Some(100_000_000));
         assert_eq!(host.memory, Some(64 << 20));
         assert_eq!(host.pids_limit, Some(7));
-        let policy = restart_policy(&service).unwrap();
+        let policy = restart_policy(&service).unwrap().unwrap();
         assert_eq!(policy.name, Some(RestartPolicyNameEnum::ON_FAILURE));
         assert_eq!(policy.maximum_retry_count, Some(3));
     }
