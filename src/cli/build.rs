@@ -2,7 +2,10 @@
 
 use std::process::ExitCode;
 
-use super::{CommandError, Context};
+use super::building::{self, BuildWishes};
+use super::{CommandError, Context, pushing};
+use crate::model::{Dependencies, Project};
+use crate::ui::stream;
 
 /// Build or rebuild services
 #[derive(Debug, clap::Args)]
@@ -70,8 +73,56 @@ pub struct Args {
     pub services: Vec<String>,
 }
 
-/// Runs the command.
+/// Builds the images of services.
 pub async fn run(args: Args, context: &Context) -> Result<ExitCode, CommandError> {
-    let _ = args;
-    Err(context.not_available("build"))
+    for (asked, flag) in [
+        (args.check, "build --check"),
+        (args.print, "build --print"),
+        (args.sbom.is_some(), "build --sbom"),
+        (args.provenance.is_some(), "build --provenance"),
+        (args.ssh.is_some(), "build --ssh"),
+    ] {
+        if asked {
+            return Err(context.not_available(flag));
+        }
+    }
+    let project = context.load_project(&[])?.project;
+    let services = chosen(&project, &args.services, args.with_dependencies)?;
+    if services.is_empty() {
+        stream::warn("No services to build");
+        return Ok(ExitCode::SUCCESS);
+    }
+    let wishes = BuildWishes {
+        no_cache: args.no_cache,
+        pull: args.pull,
+        quiet: args.quiet,
+        arguments: args.build_arg,
+        memory: args.memory.and_then(|memory| memory.parse().ok()).unwrap_or(0),
+    };
+    let engine = context.engine().await?;
+    building::build_images(context, &engine, &project, &services, &wishes).await?;
+    if args.push {
+        pushing::push_images(context, &engine, &project, &services, false, args.quiet).await?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Returns the services to build: those named or all, and what they depend on if that is wanted too.
+fn chosen(project: &Project, named: &[String], with_dependencies: bool) -> Result<Vec<String>, CommandError> {
+    let names: Vec<String> = match named.is_empty() {
+        true => project.services.keys().cloned().collect(),
+        false => named.to_vec(),
+    };
+    let dependencies = match with_dependencies {
+        true => Dependencies::Include,
+        false => Dependencies::Ignore,
+    };
+    let mut services = project.closure(&names, dependencies)?;
+    services.retain(|name| {
+        project
+            .services
+            .get(name)
+            .is_some_and(|service| service.build.is_some())
+    });
+    Ok(services)
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use super::building::{self, BuildWishes};
 use super::lifecycle;
 use super::{CommandError, Context};
 use crate::client::Engine;
@@ -181,8 +182,19 @@ pub async fn ensure_images(
         })
         .collect();
     if !built.is_empty() {
-        let _ = wishes.quiet_build;
-        return Err(context.not_available("build"));
+        let wants = BuildWishes {
+            quiet: wishes.quiet_build,
+            ..BuildWishes::default()
+        };
+        let names: Vec<String> = built.iter().map(|service| service.name.clone()).collect();
+        building::build_images(context, engine, project, &names, &wants).await?;
+        let images: BTreeSet<String> = built
+            .iter()
+            .map(|service| project.image_name(service, separator))
+            .collect();
+        observed
+            .images
+            .extend(observed::images(engine, images.iter().map(String::as_str)).await?);
     }
     Ok(())
 }

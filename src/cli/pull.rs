@@ -2,7 +2,14 @@
 
 use std::process::ExitCode;
 
-use super::{CommandError, Context};
+use std::collections::BTreeMap;
+
+use futures_util::future::join_all;
+
+use super::{CommandError, Context, pulling};
+use crate::model::{Dependencies, Service};
+use crate::plan::observed;
+use crate::ui::{Progress, Status, stream};
 
 /// Pull service images
 #[derive(Debug, clap::Args)]
@@ -33,8 +40,85 @@ pub struct Args {
     pub services: Vec<String>,
 }
 
-/// Runs the command.
+/// Pulls the images of services.
+// docker/compose pkg/compose/pull.go: pull
 pub async fn run(args: Args, context: &Context) -> Result<ExitCode, CommandError> {
-    let _ = args;
-    Err(context.not_available("pull"))
+    for (asked, flag) in [
+        (args.parallel.is_some(), "parallel"),
+        (args.no_parallel.is_some(), "no-parallel"),
+    ] {
+        if asked {
+            stream::err(format_args!("option '--{flag}' is DEPRECATED and will be ignored."));
+        }
+    }
+    let mut project = context.load_project(&args.services)?.project;
+    if !args.services.is_empty() {
+        let dependencies = match args.include_deps {
+            true => Dependencies::Include,
+            false => Dependencies::Ignore,
+        };
+        project = project.with_selected_services(&args.services, dependencies)?;
+    }
+    let engine = context.engine().await?;
+    let images = project.services.values().map(|service| service.image.as_str());
+    let present = observed::images(&engine, images.filter(|image| !image.is_empty())).await?;
+    let mut pulled_for: BTreeMap<&str, &str> = BTreeMap::new();
+    let mut wanted: Vec<&Service> = Vec::new();
+    context.progress.begin("Pulling");
+    for service in project.services.values() {
+        let policy = args.policy.as_deref().unwrap_or(&service.pull_policy);
+        let skipped = match policy {
+            _ if service.image.is_empty() => Some("No image to be pulled".to_owned()),
+            "never" | "build" => Some(String::new()),
+            "missing" | "if_not_present" if present.contains_key(&service.image) => {
+                Some("Image is already present locally".to_owned())
+            }
+            _ if service.build.is_some() && args.ignore_buildable => Some("Image can be built".to_owned()),
+            _ => pulled_for
+                .get(service.image.as_str())
+                .map(|name| format!("Image is already being pulled by {name}")),
+        };
+        match skipped {
+            Some(why) => context.progress.event(&service.name, Status::Done, "Skipped", why),
+            None => {
+                pulled_for.insert(&service.image, &service.name);
+                wanted.push(service);
+            }
+        }
+    }
+    let layers = if args.quiet {
+        Progress::quiet()
+    } else {
+        context.progress.clone()
+    };
+    let pulls = wanted
+        .iter()
+        .map(|service| pulling::pull_image(context, &engine, &project, service, &layers));
+    let results = join_all(pulls).await;
+    context.progress.end();
+    let mut failures = Vec::new();
+    let mut to_build = Vec::new();
+    for (service, result) in wanted.iter().zip(results) {
+        if let Err(error) = result {
+            if service.build.is_some() {
+                to_build.push(service.name.as_str());
+            }
+            failures.push((service.build.is_some(), error));
+        }
+    }
+    if !to_build.is_empty() {
+        stream::warn(format_args!(
+            "WARNING: Some service image(s) must be built from source by running:\n    docker compose build {}",
+            to_build.join(" ")
+        ));
+    }
+    if args.ignore_pull_failures {
+        return Ok(ExitCode::SUCCESS);
+    }
+    // One that nobody can build says more than one that can be built instead.
+    failures.sort_by_key(|(can_be_built, _)| *can_be_built);
+    match failures.into_iter().next() {
+        Some((_, error)) => Err(error),
+        None => Ok(ExitCode::SUCCESS),
+    }
 }

@@ -4,14 +4,13 @@ use std::collections::BTreeMap;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE;
-use bytes::{Buf, BytesMut};
 use futures_util::future::join_all;
-use http_body_util::BodyExt;
 use serde::Deserialize;
 
 use super::converge::local_source;
 use super::{CommandError, Context};
 use crate::client::events::percent_encode;
+use crate::client::stream::JsonLines;
 use crate::client::{ClientError, Engine, EngineKind};
 use crate::image::Reference;
 use crate::model::{Project, Service};
@@ -80,7 +79,10 @@ pub async fn pull_image(
             } else {
                 (Status::Error, "Error")
             };
-            progress.event(&service.name, status, word, error.to_string());
+            // docker compose leaves the engine's part of the text out here.
+            let text = error.to_string();
+            let text = text.strip_prefix("Error response from daemon: ").unwrap_or(&text);
+            progress.event(&service.name, status, word, text);
             Err(error.into())
         }
     }
@@ -112,22 +114,18 @@ async fn pull(engine: &Engine, project: &Project, service: &Service, layers: &Pr
         .into_iter()
         .collect();
     let response = engine.post_with_headers(&path, &headers).await?;
-    let mut body = response.into_body();
-    let mut buffer = BytesMut::new();
-    while let Some(frame) = body.frame().await {
-        if let Ok(data) = frame.map_err(ClientError::Connection)?.into_data() {
-            buffer.extend_from_slice(&data);
-        }
-        while let Some(end) = buffer.iter().position(|&byte| byte == b'\n') {
-            let line = buffer.split_to(end);
-            buffer.advance(1);
-            if !line.iter().all(u8::is_ascii_whitespace) {
-                message(&line, &service.name, layers)?;
-            }
-        }
-    }
-    if !buffer.iter().all(u8::is_ascii_whitespace) {
-        message(&buffer, &service.name, layers)?;
+    follow(response, &service.name, layers).await
+}
+
+/// Follows the engine's news of an image's parts to their end.
+pub async fn follow(
+    response: http::Response<hyper::body::Incoming>,
+    service: &str,
+    layers: &Progress,
+) -> Result<(), ClientError> {
+    let mut lines = JsonLines::new(response);
+    while let Some(line) = lines.next().await {
+        take(line?, service, layers)?;
     }
     Ok(())
 }
@@ -140,7 +138,7 @@ fn tag(image: &str) -> &'static str {
 }
 
 /// Returns the user's credentials for the image's registry, as the Engine API takes them.
-fn authentication(image: &str) -> Option<String> {
+pub fn authentication(image: &str) -> Option<String> {
     use docker_credential::DockerCredential;
 
     let registry = match Reference::parse(image).ok()?.domain() {
@@ -180,8 +178,7 @@ struct Detail {
     total: i64,
 }
 
-fn message(line: &[u8], service: &str, layers: &Progress) -> Result<(), ClientError> {
-    let message: Message = serde_json::from_slice(line).map_err(ClientError::Answer)?;
+fn take(message: Message, service: &str, layers: &Progress) -> Result<(), ClientError> {
     if let Some(error) = message.error {
         return Err(ClientError::Stream(error));
     }
@@ -190,7 +187,7 @@ fn message(line: &[u8], service: &str, layers: &Progress) -> Result<(), ClientEr
     };
     let is_done = matches!(
         message.status.as_str(),
-        "Download complete" | "Already exists" | "Pull complete"
+        "Download complete" | "Already exists" | "Pull complete" | "Layer already exists" | "Pushed"
     );
     layers.send(Event {
         parent: Some(service.to_owned()),

@@ -2,7 +2,8 @@
 
 use std::process::ExitCode;
 
-use super::{CommandError, Context};
+use super::{CommandError, Context, pushing};
+use crate::model::Dependencies;
 
 /// Push service images
 #[derive(Debug, clap::Args)]
@@ -21,8 +22,26 @@ pub struct Args {
     pub services: Vec<String>,
 }
 
-/// Runs the command.
+/// Pushes the images of services that are built.
 pub async fn run(args: Args, context: &Context) -> Result<ExitCode, CommandError> {
-    let _ = args;
-    Err(context.not_available("push"))
+    let mut project = context.load_project(&args.services)?.project;
+    if !args.services.is_empty() {
+        let dependencies = match args.include_deps {
+            true => Dependencies::Include,
+            false => Dependencies::Ignore,
+        };
+        project = project.with_selected_services(&args.services, dependencies)?;
+    }
+    let engine = context.engine().await?;
+    let names: Vec<String> = project.services.keys().cloned().collect();
+    pushing::push_images(
+        context,
+        &engine,
+        &project,
+        &names,
+        args.ignore_push_failures,
+        args.quiet,
+    )
+    .await?;
+    Ok(ExitCode::SUCCESS)
 }

@@ -147,6 +147,144 @@ impl Engine {
     }
 }
 
+/// An archive that is sent while it is made: what is written to it goes to the engine.
+pub struct Upload {
+    sender: tokio::sync::mpsc::Sender<Bytes>,
+    buffer: BytesMut,
+}
+
+/// Pieces of an upload have this size.
+const PIECE: usize = 64 * 1024;
+
+impl std::io::Write for Upload {
+    /// Blocks while the engine does not keep up; to be called on a thread that may.
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.buffer.extend_from_slice(bytes);
+        if self.buffer.len() >= PIECE {
+            self.flush()?;
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        if self.buffer.is_empty() {
+            return Ok(());
+        }
+        let piece = self.buffer.split().freeze();
+        // The engine has hung up; its answer says why.
+        let gone = |_| std::io::Error::from(std::io::ErrorKind::BrokenPipe);
+        self.sender.blocking_send(piece).map_err(gone)
+    }
+}
+
+impl Engine {
+    /// Sends what `make` writes as the body of a request, and returns the answer.
+    ///
+    /// An engine that refuses says more than the writing that it broke off; a failure to make the body does too.
+    pub async fn upload<E: Send + 'static>(
+        &self,
+        method: http::Method,
+        path_and_query: &str,
+        headers: &[(&str, &str)],
+        make: impl FnOnce(&mut Upload) -> Result<(), E> + Send + 'static,
+    ) -> Result<http::Response<Incoming>, UploadError<E>> {
+        let (sender, mut receiver) = tokio::sync::mpsc::channel::<Result<Bytes, std::io::Error>>(4);
+        let (pieces, mut made) = tokio::sync::mpsc::channel::<Bytes>(4);
+        let maker = tokio::task::spawn_blocking(move || {
+            let mut upload = Upload {
+                sender: pieces,
+                buffer: BytesMut::with_capacity(2 * PIECE),
+            };
+            let result = make(&mut upload);
+            // What cannot be sent any more, nobody waits for.
+            let _ = std::io::Write::flush(&mut upload);
+            result
+        });
+        let forward = async {
+            while let Some(piece) = made.recv().await {
+                if sender.send(Ok(piece)).await.is_err() {
+                    return None;
+                }
+            }
+            let result = maker.await;
+            if !matches!(result, Ok(Ok(()))) {
+                // Half an archive must not look like a whole one.
+                let _ = sender.send(Err(std::io::ErrorKind::BrokenPipe.into())).await;
+            }
+            drop(sender);
+            result.ok()
+        };
+        let body = async_stream::stream! {
+            while let Some(piece) = receiver.recv().await {
+                yield piece.map(hyper::body::Frame::data);
+            }
+        };
+        let boxed: std::pin::Pin<Box<dyn futures_util::Stream<Item = _> + Send>> = Box::pin(body);
+        let body = http_body_util::Either::Right(http_body_util::StreamBody::new(boxed));
+        let request = self.transport.body_request(method, path_and_query, headers, body);
+        match tokio::join!(request, forward) {
+            (_, Some(Err(error))) => Err(UploadError::Make(error)),
+            (answer, _) => answer.map_err(UploadError::Engine),
+        }
+    }
+}
+
+/// Why something could not be sent.
+#[derive(Debug)]
+pub enum UploadError<E> {
+    /// It could not be made.
+    Make(E),
+    /// The engine refused it, or went away.
+    Engine(ClientError),
+}
+
+/// An answer that comes as JSON, line by line.
+pub struct JsonLines {
+    body: Incoming,
+    buffer: BytesMut,
+    ended: bool,
+}
+
+impl JsonLines {
+    /// Reads the answer's body.
+    pub fn new(response: http::Response<Incoming>) -> Self {
+        Self {
+            body: response.into_body(),
+            buffer: BytesMut::new(),
+            ended: false,
+        }
+    }
+
+    /// Waits for the next line; `None` at the end.
+    pub async fn next<T: serde::de::DeserializeOwned>(&mut self) -> Option<Result<T, ClientError>> {
+        loop {
+            let end = self.buffer.iter().position(|&byte| byte == b'\n');
+            if let Some(end) = end.or((self.ended && !self.buffer.is_empty()).then_some(self.buffer.len())) {
+                let line = self.buffer.split_to(end);
+                if !self.buffer.is_empty() {
+                    self.buffer.advance(1);
+                }
+                if line.iter().all(u8::is_ascii_whitespace) {
+                    continue;
+                }
+                return Some(serde_json::from_slice(&line).map_err(ClientError::Answer));
+            }
+            if self.ended {
+                return None;
+            }
+            match self.body.frame().await {
+                None => self.ended = true,
+                Some(Err(error)) => return Some(Err(ClientError::Connection(error))),
+                Some(Ok(frame)) => {
+                    if let Ok(data) = frame.into_data() {
+                        self.buffer.extend_from_slice(&data);
+                    }
+                }
+            }
+        }
+    }
+}
+
 fn content_type<B>(response: &http::Response<B>) -> &str {
     response
         .headers()

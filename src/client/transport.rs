@@ -136,14 +136,25 @@ impl Transport {
             Some(value) => Bytes::from(serde_json::to_vec(&value).map_err(ClientError::Answer)?),
             None => Bytes::new(),
         };
-        let mut request = Request::builder()
-            .method(method)
-            .uri(path_and_query)
-            .header(http::header::CONTENT_TYPE, "application/json");
+        let mut all = vec![("content-type", "application/json")];
+        all.extend_from_slice(headers);
+        self.body_request(method, path_and_query, &all, Either::Left(Full::new(body)))
+            .await
+    }
+
+    /// Sends a request with any body; a refusal becomes the error it states.
+    pub(super) async fn body_request(
+        &self,
+        method: Method,
+        path_and_query: &str,
+        headers: &[(&str, &str)],
+        body: Body,
+    ) -> Result<Response<Incoming>, ClientError> {
+        let mut request = Request::builder().method(method).uri(path_and_query);
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        let request = request.body(Either::Left(Full::new(body))).map_err(Error::from)?;
+        let request = request.body(body).map_err(Error::from)?;
         let response = self.send(request).await?;
         let status = response.status();
         if status.is_success() || status == http::StatusCode::SWITCHING_PROTOCOLS {

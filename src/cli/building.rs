@@ -1,0 +1,327 @@
+//! Having the engine build the images of services, with progress and what the steps print.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use serde::Deserialize;
+
+use super::commit::split_tag;
+use super::{CommandError, Context};
+use crate::build::context::{Context as BuildContext, ContextError};
+use crate::client::events::percent_encode;
+use crate::client::stream::{JsonLines, UploadError};
+use crate::client::{ClientError, Engine, labels};
+use crate::model::{Build, Dependencies, Project, Service};
+use crate::ui::progress::Mode;
+use crate::ui::{Status, stream};
+
+/// What the command line says about building.
+#[derive(Debug, Clone, Default)]
+pub struct BuildWishes {
+    pub no_cache: bool,
+    /// Bases are asked of their registry even where they are there.
+    pub pull: bool,
+    pub quiet: bool,
+    /// `NAME=VALUE`, or a name whose value the environment has.
+    pub arguments: Vec<String>,
+    pub memory: i64,
+}
+
+/// Builds the images of the named services, and returns their ids by service.
+///
+/// A service whose image another one is built on top of (`additional_contexts: service:x`) comes first; so do
+/// dependencies.
+pub async fn build_images(
+    context: &Context,
+    engine: &Engine,
+    project: &Project,
+    services: &[String],
+    wishes: &BuildWishes,
+) -> Result<BTreeMap<String, String>, CommandError> {
+    let order = project.closure(services, Dependencies::Include)?;
+    let mut ids = BTreeMap::new();
+    context.progress.begin("Building");
+    for name in order.iter().filter(|name| services.contains(name)) {
+        let service = project.service(name)?;
+        let Some(build) = &service.build else { continue };
+        context.progress.event(name, Status::Working, "", "Building");
+        if context.globals.dry_run {
+            context.progress.event(name, Status::Done, "", "Built");
+            continue;
+        }
+        match build_image(context, engine, project, service, build, wishes).await {
+            Ok(id) => {
+                context.progress.event(name, Status::Done, "", "Built");
+                ids.insert(name.clone(), id);
+            }
+            Err(error) => {
+                context.progress.event(name, Status::Error, "", "Error");
+                context.progress.end();
+                return Err(error);
+            }
+        }
+    }
+    context.progress.end();
+    Ok(ids)
+}
+
+async fn build_image(
+    context: &Context,
+    engine: &Engine,
+    project: &Project,
+    service: &Service,
+    build: &Build,
+    wishes: &BuildWishes,
+) -> Result<String, CommandError> {
+    refuse_what_the_engine_cannot(context, service, build)?;
+    let files = BuildContext {
+        directory: directory(&project.working_dir, &build.context),
+        dockerfile: match build.dockerfile.as_str() {
+            "" => "Dockerfile".into(),
+            dockerfile => dockerfile.into(),
+        },
+        inline: Some(build.dockerfile_inline.clone()).filter(|text| !text.is_empty()),
+    };
+    files.check()?;
+    let separator = if context.globals.compatibility { "_" } else { "-" };
+    let image = project.image_name(service, separator);
+    let path = request(context, project, service, build, wishes, &files, &image);
+    let headers = [("content-type", "application/x-tar")];
+    let answer = engine
+        .upload(http::Method::POST, &path, &headers, move |upload| files.pack(upload))
+        .await
+        .map_err(|error| match error {
+            UploadError::Make(ContextError::Write(source)) => CommandError::from(ContextError::Write(source)),
+            UploadError::Make(error) => error.into(),
+            UploadError::Engine(error) => error.into(),
+        })?;
+    let id = follow(context, &service.name, JsonLines::new(answer), wishes.quiet).await?;
+    for tag in &build.tags {
+        let (repository, tag) = split_tag(tag);
+        let tag = if tag.is_empty() { "latest" } else { tag };
+        let path = format!(
+            "/images/{}/tag?repo={}&tag={}",
+            percent_encode(&id),
+            percent_encode(repository),
+            percent_encode(tag)
+        );
+        engine.request(http::Method::POST, &path, None).await?;
+    }
+    Ok(id)
+}
+
+/// Names what the classic build request has no words for, rather than leaving it out in silence.
+fn refuse_what_the_engine_cannot(context: &Context, service: &Service, build: &Build) -> Result<(), CommandError> {
+    let asked = [
+        (!build.secrets.is_empty(), "secrets"),
+        (!build.ssh.0.is_empty(), "ssh"),
+        (!build.additional_contexts.is_empty(), "additional_contexts"),
+        (build.platforms.len() > 1, "platforms (more than one)"),
+        (is_remote(&build.context), "a context that is not a local directory"),
+    ];
+    match asked.iter().find(|(is_so, _)| *is_so) {
+        Some((_, what)) => {
+            Err(context.not_available(&format!("build\" of service \"{}\" with \"{what}", service.name)))
+        }
+        None => Ok(()),
+    }
+}
+
+fn is_remote(context: &str) -> bool {
+    context.contains("://") || context.starts_with("git@") || context.starts_with("github.com/")
+}
+
+fn directory(project: &std::path::Path, context: &str) -> PathBuf {
+    project.join(if context.is_empty() { "." } else { context })
+}
+
+/// Returns the path and query of the build request.
+fn request(
+    context: &Context,
+    project: &Project,
+    service: &Service,
+    build: &Build,
+    wishes: &BuildWishes,
+    files: &BuildContext,
+    image: &str,
+) -> String {
+    let mut labels: BTreeMap<&str, &str> = build.labels.iter().map(|(name, value)| (&**name, &**value)).collect();
+    labels.extend([
+        (labels::PROJECT, project.name.as_str()),
+        (labels::SERVICE, service.name.as_str()),
+        (labels::VERSION, env!("CARGO_PKG_VERSION")),
+    ]);
+    let platform = build
+        .platforms
+        .first()
+        .map(String::as_str)
+        .filter(|platform| !platform.is_empty())
+        .unwrap_or(&service.platform);
+    let json = |value: serde_json::Value| value.to_string();
+    let mut pairs = vec![
+        ("t", image.to_owned()),
+        ("dockerfile", files.dockerfile_name()),
+        (
+            "buildargs",
+            json(serde_json::json!(arguments(context, project, build, wishes))),
+        ),
+        ("labels", json(serde_json::json!(labels))),
+        ("rm", "1".to_owned()),
+        ("forcerm", "1".to_owned()),
+        ("version", "1".to_owned()),
+    ];
+    let mut add = |name, value: &str| {
+        if !value.is_empty() {
+            pairs.push((name, value.to_owned()));
+        }
+    };
+    add("target", &build.target);
+    add("networkmode", &build.network);
+    add("platform", platform);
+    add("isolation", &build.isolation);
+    if wishes.no_cache || build.no_cache {
+        add("nocache", "1");
+    }
+    if wishes.pull || build.pull {
+        add("pull", "1");
+    }
+    if build.shm_size.0 > 0 {
+        add("shmsize", &build.shm_size.0.to_string());
+    }
+    if wishes.memory > 0 {
+        add("memory", &wishes.memory.to_string());
+    }
+    if !build.cache_from.is_empty() {
+        add("cachefrom", &json(serde_json::json!(build.cache_from)));
+    }
+    for host in build.extra_hosts.to_list(":") {
+        add("extrahosts", &host);
+    }
+    if !build.ulimits.is_empty() {
+        let ulimits: Vec<serde_json::Value> = build
+            .ulimits
+            .iter()
+            .map(|(name, limit)| {
+                let (soft, hard) = limit.limits();
+                serde_json::json!({"Name": name, "Soft": soft, "Hard": hard})
+            })
+            .collect();
+        add("ulimits", &json(serde_json::json!(ulimits)));
+    }
+    let query: Vec<String> = pairs
+        .iter()
+        .map(|(name, value)| format!("{name}={}", percent_encode(value)))
+        .collect();
+    format!("/build?{}", query.join("&"))
+}
+
+/// Returns the build's arguments: those of the file, over them those of the command line. One without a value has
+/// the environment's, if it has one.
+fn arguments(
+    context: &Context,
+    project: &Project,
+    build: &Build,
+    wishes: &BuildWishes,
+) -> BTreeMap<String, Option<String>> {
+    let resolve = |name: &str| {
+        project
+            .environment
+            .get(name)
+            .or_else(|| context.environment.get(name))
+            .cloned()
+    };
+    let mut arguments: BTreeMap<String, Option<String>> = build
+        .args
+        .iter()
+        .map(|(name, value)| (name.clone(), value.clone().or_else(|| resolve(name))))
+        .collect();
+    for argument in &wishes.arguments {
+        match argument.split_once('=') {
+            Some((name, value)) => arguments.insert(name.to_owned(), Some(value.to_owned())),
+            None => arguments.insert(argument.clone(), resolve(argument)),
+        };
+    }
+    arguments
+}
+
+/// What the engine tells while it builds.
+#[derive(Deserialize)]
+struct News {
+    #[serde(default)]
+    stream: String,
+    #[serde(default)]
+    id: String,
+    #[serde(default)]
+    status: String,
+    aux: Option<serde_json::Value>,
+    error: Option<String>,
+}
+
+/// Shows what the engine tells, and returns the image's id.
+async fn follow(context: &Context, service: &str, mut news: JsonLines, quiet: bool) -> Result<String, CommandError> {
+    let mut id = String::new();
+    let mut said = String::new();
+    let is_plain = context.progress.mode() == Mode::Plain && !quiet;
+    let is_live = context.progress.mode() == Mode::Terminal && !quiet;
+    while let Some(line) = news.next::<News>().await {
+        let line = line?;
+        if let Some(error) = line.error {
+            // A person sees what led to it, unless it was shown as it came.
+            if is_live && !said.is_empty() {
+                context.progress.end();
+                stream::err(said.trim_end());
+            }
+            return Err(ClientError::Stream(error).into());
+        }
+        if let Some(built) = line
+            .aux
+            .as_ref()
+            .and_then(|aux| aux.get("ID"))
+            .and_then(|id| id.as_str())
+        {
+            built.clone_into(&mut id);
+        }
+        let mut text = line.stream;
+        if text.is_empty() && !line.status.is_empty() && line.id.is_empty() {
+            text = format!("{}\n", line.status);
+        }
+        if is_plain {
+            for text in text.lines().filter(|text| !text.trim().is_empty()) {
+                stream::err(format_args!("#{service} {text}"));
+            }
+        }
+        if is_live {
+            if text.starts_with("Step ") {
+                context
+                    .progress
+                    .event(service, Status::Working, "", format!("Building {}", text.trim_end()));
+                said.clear();
+            }
+            said.push_str(&text);
+        }
+    }
+    if id.is_empty() {
+        return Err(CommandError::message(format!(
+            "the engine built service \"{service}\" and did not say which image it is"
+        )));
+    }
+    Ok(id)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_directories_are_local() {
+        for (context, expected) in [
+            (".", false),
+            ("/a/b", false),
+            ("https://example.com/x.git", true),
+            ("git@github.com:a/b", true),
+            ("github.com/a/b", true),
+        ] {
+            assert_eq!(is_remote(context), expected, "{context}");
+        }
+    }
+}
