@@ -78,7 +78,7 @@ pub async fn run(args: Args, context: &Context) -> Result<ExitCode, CommandError
     } else if args.models {
         lines(listed(context)?.project.models.keys())
     } else if let Some(hash) = args.hash.as_deref().filter(|hash| !hash.is_empty()) {
-        hashes(hash, &args, context)?
+        hashes(hash, context)?
     } else if args.profiles {
         profiles(&args, context)?
     } else if args.images {
@@ -232,7 +232,7 @@ fn services(args: &Args, context: &Context) -> Result<String, CommandError> {
     Ok(lines(project.closure(&names, Dependencies::Include)?))
 }
 
-fn hashes(hash: &str, args: &Args, context: &Context) -> Result<String, CommandError> {
+fn hashes(hash: &str, context: &Context) -> Result<String, CommandError> {
     let chosen: Vec<String> = if hash == "*" {
         Vec::new()
     } else {
@@ -240,8 +240,7 @@ fn hashes(hash: &str, args: &Args, context: &Context) -> Result<String, CommandE
     };
     let options = LoadOptions {
         resolve_environment: false,
-        services: chosen.clone(),
-        ..load_options(args, context)
+        ..context.load_options()
     };
     let project = context.load_with(&options)?.project;
     let names: Vec<&String> = if chosen.is_empty() {

@@ -84,7 +84,9 @@ pub fn canonical(root: &Command, program: &str, arguments: &[String]) -> Result<
                 _ => Request::Help(words(&outer, &level)),
             });
         };
-        let Some(command) = level.command.find_subcommand(name) else {
+        // docker compose has this name for `config` only where docker runs it.
+        let is_known = name != "convert" || program == "docker compose";
+        let Some(command) = level.command.find_subcommand(name).filter(|_| is_known) else {
             if name == "help" && outer.is_empty() {
                 return help_for(root, after);
             }

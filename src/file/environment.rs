@@ -67,16 +67,17 @@ impl<'s> EnvironmentReader<'s> {
         Ok(id)
     }
 
-    /// Puts the variables of env files and of the project into the services.
+    /// Puts the variables of env files and of the project into the services; names the one that this failed for.
     pub fn resolve_services(
         &mut self,
         project: &mut Project,
         warnings: &mut Vec<Diagnostic>,
-    ) -> Result<(), Diagnostics> {
+    ) -> Result<(), (String, Diagnostics)> {
         let mut services = std::mem::take(&mut project.services);
-        let result = services
-            .values_mut()
-            .try_for_each(|service| self.resolve_service(service, &project.environment, warnings));
+        let result = services.iter_mut().try_for_each(|(name, service)| {
+            self.resolve_service(service, &project.environment, warnings)
+                .map_err(|error| (name.clone(), error))
+        });
         project.services = services;
         result
     }
@@ -137,28 +138,42 @@ impl<'s> EnvironmentReader<'s> {
         Ok(Some(parsed))
     }
 
-    /// Puts the labels of label files into the services.
-    pub fn resolve_labels(&mut self, project: &mut Project, warnings: &mut Vec<Diagnostic>) -> Result<(), Diagnostics> {
-        for service in project.services.values_mut() {
-            let mut labels = Variables::new();
-            for path in &service.label_file {
-                if let Err(error) = Path::new(path).metadata()
-                    && error.kind() == std::io::ErrorKind::NotFound
-                {
-                    let message = format!("label file {path} not found: stat {path}: {}", reason(&error));
-                    return Err(Diagnostic::error(message).into());
-                }
-                let id = self.read(path)?;
-                let nothing = |_: &str| None;
-                let parsed = dotenv::parse(self.sources, id, &nothing, &labels)?;
-                warnings.extend(parsed.warnings);
-                labels.extend(parsed.variables);
-            }
-            for (name, value) in labels {
-                service.labels.entry(name).or_insert(value);
-            }
-            service.label_file.clear();
+    /// Puts the labels of label files into the services; names the one that this failed for.
+    pub fn resolve_labels(
+        &mut self,
+        project: &mut Project,
+        warnings: &mut Vec<Diagnostic>,
+    ) -> Result<(), (String, Diagnostics)> {
+        for (name, service) in &mut project.services {
+            self.resolve_service_labels(service, warnings)
+                .map_err(|error| (name.clone(), error))?;
         }
+        Ok(())
+    }
+
+    fn resolve_service_labels(
+        &mut self,
+        service: &mut Service,
+        warnings: &mut Vec<Diagnostic>,
+    ) -> Result<(), Diagnostics> {
+        let mut labels = Variables::new();
+        for path in &service.label_file {
+            if let Err(error) = Path::new(path).metadata()
+                && error.kind() == std::io::ErrorKind::NotFound
+            {
+                let message = format!("label file {path} not found: stat {path}: {}", reason(&error));
+                return Err(Diagnostic::error(message).into());
+            }
+            let id = self.read(path)?;
+            let nothing = |_: &str| None;
+            let parsed = dotenv::parse(self.sources, id, &nothing, &labels)?;
+            warnings.extend(parsed.warnings);
+            labels.extend(parsed.variables);
+        }
+        for (name, value) in labels {
+            service.labels.entry(name).or_insert(value);
+        }
+        service.label_file.clear();
         Ok(())
     }
 }

@@ -161,9 +161,13 @@ impl<'o> Loader<'o> {
         }
         let mut reader = EnvironmentReader::new(&mut self.sources);
         if self.options.resolve_environment {
-            reader.resolve_services(&mut project, &mut self.warnings)?;
+            reader
+                .resolve_services(&mut project, &mut self.warnings)
+                .map_err(|error| of_service(error, "env_file", &root))?;
         }
-        reader.resolve_labels(&mut project, &mut self.warnings)?;
+        reader
+            .resolve_labels(&mut project, &mut self.warnings)
+            .map_err(|error| of_service(error, "label_file", &root))?;
         self.select(&mut project)?;
         Ok((project, setup.env_files))
     }
@@ -175,7 +179,9 @@ impl<'o> Loader<'o> {
             project.enable_services(services);
             if self.options.resolve_environment {
                 let mut reader = EnvironmentReader::new(&mut self.sources);
-                reader.resolve_services(project, &mut self.warnings)?;
+                reader
+                    .resolve_services(project, &mut self.warnings)
+                    .map_err(|(_, diagnostics)| diagnostics)?;
             }
             *project = std::mem::take(project)
                 .with_selected_services(services, Dependencies::Include)
@@ -224,6 +230,25 @@ impl<'o> Loader<'o> {
             // A file that cannot be parsed is reported without saying which phase found it.
             let documents =
                 parse(&mut self.sources, file.id).map_err(|diagnostics| without_prefix(diagnostics, file))?;
+            if let Some(document) = documents.first()
+                && !document.is_null()
+                && document.as_mapping().is_none()
+            {
+                let (line, _) = self.sources.position(document.span);
+                let found = match &document.value {
+                    Value::Sequence(_) => "!!seq".to_owned(),
+                    Value::Int(number) => format!("!!int `{number}`"),
+                    Value::Float(number) => format!("!!float `{number}`"),
+                    Value::Bool(value) => format!("!!bool `{value}`"),
+                    _ => format!("!!str `{}`", super::tree::go_format(document)),
+                };
+                let message =
+                    format!("yaml: unmarshal errors:\n  line {line}: cannot unmarshal {found} into cli.named");
+                return Err(Diagnostic::error(message)
+                    .at(document.span)
+                    .note("the top level of a Compose file is a mapping")
+                    .into());
+            }
             for document in documents {
                 match document.get("name") {
                     Some(node) if node.as_sequence().is_some() || node.as_mapping().is_some() => {
@@ -393,6 +418,17 @@ impl<'o> Loader<'o> {
     }
 }
 
+/// Places what is wrong with a file of a service at the attribute that names it.
+fn of_service((service, mut diagnostics): (String, Diagnostics), attribute: &str, root: &Node) -> Diagnostics {
+    for diagnostic in &mut diagnostics.0 {
+        if diagnostic.span.is_none() {
+            let path = ["services".to_owned(), service.clone(), attribute.to_owned()];
+            diagnostic.span = located(String::new(), &path, root).span;
+        }
+    }
+    diagnostics
+}
+
 /// Puts docker compose's words and our advice into one.
 fn describe(violation: Violation, file: &str) -> Diagnostic {
     let mut diagnostic =
@@ -403,17 +439,23 @@ fn describe(violation: Violation, file: &str) -> Diagnostic {
     diagnostic
 }
 
-/// Removes what only the phase of parsing says.
+/// Says what is wrong as the search for a name says it, which comes first and does not name the file: it fails on
+/// what cannot be parsed and on what concerns the top level, and does not look deeper.
 fn without_prefix(mut diagnostics: Diagnostics, file: &ComposeFile) -> Diagnostics {
     let prefix = format!("failed to parse {}: ", file.name);
     for diagnostic in &mut diagnostics.0 {
         if let Some(rest) = diagnostic.message.strip_prefix(&prefix)
-            && rest.starts_with("yaml: ")
+            && is_of_parser(rest)
         {
             diagnostic.message = rest.to_owned();
         }
     }
     diagnostics
+}
+
+fn is_of_parser(message: &str) -> bool {
+    let later = ["yaml: map merge", "yaml: invalid map key", "yaml: cannot decode"];
+    message.starts_with("yaml: ") && !later.iter().any(|words| message.starts_with(words))
 }
 
 /// Gives secrets and configs the value of the variable they come from.

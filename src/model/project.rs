@@ -11,6 +11,8 @@ use super::{Config, Dialect, Emit, Extensions, Key, Model, Network, Secret, Serv
 pub enum ProjectError {
     #[error("no such service: {0}")]
     NoSuchService(String),
+    #[error("no such service: {0}: not found")]
+    NotFound(String),
     #[error("no such service: {0}: disabled")]
     Disabled(String),
 }
@@ -56,7 +58,7 @@ impl Project {
         match self.services.get(name) {
             Some(service) => Ok(service),
             None if self.disabled_services.contains_key(name) => Err(ProjectError::Disabled(name.into())),
-            None => Err(ProjectError::NoSuchService(name.into())),
+            None => Err(ProjectError::NotFound(name.into())),
         }
     }
 

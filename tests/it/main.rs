@@ -2,6 +2,7 @@
 #![allow(clippy::print_stderr, clippy::print_stdout, reason = "a skipped test says so")]
 
 mod coder;
+mod config;
 mod crash;
 mod example;
 mod grammars;

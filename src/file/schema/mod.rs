@@ -8,11 +8,15 @@
 mod advice;
 mod check;
 mod deploy;
+mod json;
 mod resources;
 mod shape;
+mod support;
 mod table;
 
 pub use advice::advice;
 pub use check::{Violation, check};
+pub use json::json_schema;
 pub use shape::{Keys, NamePattern, Property, Schema, TextPattern, Type, Verdict};
+pub use support::support_table;
 pub use table::PROJECT;
