@@ -158,7 +158,10 @@ impl<'e> Execution<'e> {
             .collect();
         let waits = operations
             .iter()
-            .any(|&index| matches!(self.plan.operations[index].action, Action::Wait { .. }));
+            .any(|&index| match &self.plan.operations[index].action {
+                Action::Wait { service, condition, .. } => !self.holds_already(service, *condition),
+                _ => false,
+            });
         let watcher = if waits && !self.settings.dry_run {
             Some(Watcher::start(self.engine, &self.project.name).await?)
         } else {
@@ -841,6 +844,7 @@ impl<'e> Execution<'e> {
         for container in self.lock().services.values_mut().flatten() {
             if container.id == id {
                 container.state = to;
+                container.healthy = false;
             }
         }
     }
@@ -872,6 +876,7 @@ impl<'e> Execution<'e> {
             return Ok(());
         }
         let verdict = match watcher {
+            _ if self.holds_already(wait.service, wait.condition) => Verdict::Holds,
             Some(watcher) => self.verdict(wait.condition, &containers, watcher, cancelled).await?,
             None => Verdict::Holds,
         };
@@ -914,6 +919,17 @@ impl<'e> Execution<'e> {
                 Err(ExecutionError::Dependency(cause))
             }
         }
+    }
+
+    /// Returns whether the snapshot says already that a condition holds.
+    fn holds_already(&self, service: &str, condition: Condition) -> bool {
+        condition != Condition::CompletedSuccessfully
+            && self.lock().services.get(service).is_some_and(|containers| {
+                !containers.is_empty()
+                    && containers
+                        .iter()
+                        .all(|container| container.healthy && container.state == State::Running)
+            })
     }
 
     /// Looks at the containers until it is clear what to say of them, or the plan has failed elsewhere.

@@ -45,6 +45,8 @@ pub struct Container {
     pub number: Option<u32>,
     pub one_off: bool,
     pub state: State,
+    /// Its health check succeeds.
+    pub healthy: bool,
     pub created: i64,
     pub image: String,
     pub labels: HashMap<String, String>,
@@ -131,6 +133,8 @@ impl From<ContainerSummary> for Container {
             number: label(labels::CONTAINER_NUMBER).parse().ok(),
             one_off: label(labels::ONE_OFF) == "True",
             state: summary.state.map_or(State::Created, State::from),
+            // Only the text tells, as `Up 2 minutes (healthy)`, before API 1.52.
+            healthy: summary.status.is_some_and(|status| status.ends_with("(healthy)")),
             created: summary.created.unwrap_or_default(),
             image: summary.image.unwrap_or_default(),
             networks: summary

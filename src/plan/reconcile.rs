@@ -115,6 +115,8 @@ pub enum PlanError {
     MissingContainer { what: &'static str, service: String },
     #[error("no such service: {0}")]
     UnknownDependency(String),
+    #[error("service \"{service}\" is run by the provider \"{provider}\", and providers are not supported yet")]
+    Provider { service: String, provider: String },
     #[error("service \"{0}\" has no container to start")]
     NothingToStart(String),
 }
@@ -127,6 +129,16 @@ pub fn reconcile(
     confirm: &mut dyn FnMut(&str) -> bool,
 ) -> Result<Plan, PlanError> {
     check_container_names(project)?;
+    if let Some((service, provider)) = project
+        .services
+        .values()
+        .find_map(|service| Some((service, service.provider.as_ref()?)))
+    {
+        return Err(PlanError::Provider {
+            service: service.name.clone(),
+            provider: provider.r#type.clone(),
+        });
+    }
     let graph = start_graph(project)?;
     let mut reconciler = Reconciler::new(project, observed, options);
     for (key, network) in &project.networks {
