@@ -15,7 +15,6 @@ mod operation;
 #[cfg(test)]
 mod plan_tests;
 pub mod reconcile;
-mod wait;
 
 pub use execute::{Execution, ExecutionError, Settings};
 pub use observed::Observed;

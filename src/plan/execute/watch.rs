@@ -12,9 +12,9 @@ use jiff::Timestamp;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use super::operation::Condition;
 use crate::client::events::Events;
 use crate::client::{ClientError, Engine};
+use crate::plan::operation::Condition;
 
 /// How long a container without a health check has to run before it counts as running: one that ends at once has failed.
 const SETTLE: Duration = Duration::from_millis(500);
@@ -25,7 +25,7 @@ const LOOK_WITHOUT_EVENTS: Duration = Duration::from_millis(250);
 
 /// What a container was found to be.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(in crate::plan) enum Verdict {
     Holds,
     /// Not yet; look again after that time at the latest.
     NotYet(Option<Duration>),
@@ -36,7 +36,7 @@ pub(super) enum Verdict {
 }
 
 /// The events of a project's containers, counted.
-pub(super) struct Watcher {
+pub(in crate::plan) struct Watcher {
     changes: watch::Receiver<u64>,
     alive: Arc<AtomicBool>,
     task: JoinHandle<()>,
@@ -44,7 +44,7 @@ pub(super) struct Watcher {
 
 impl Watcher {
     /// Subscribes; when this returns, nothing that happens from now on is missed.
-    pub(super) async fn start(engine: &Engine, project: &str) -> Result<Self, ClientError> {
+    pub(in crate::plan) async fn start(engine: &Engine, project: &str) -> Result<Self, ClientError> {
         let mut events: Events = engine.container_events(project).await?;
         let (sender, changes) = watch::channel(0);
         let alive = Arc::new(AtomicBool::new(true));
@@ -63,12 +63,12 @@ impl Watcher {
     }
 
     /// Returns a receiver that wakes at the next change.
-    pub(super) fn changes(&self) -> watch::Receiver<u64> {
+    pub(in crate::plan) fn changes(&self) -> watch::Receiver<u64> {
         self.changes.clone()
     }
 
     /// Returns how long to wait for an event before looking by ourselves.
-    pub(super) fn patience(&self) -> Duration {
+    pub(in crate::plan) fn patience(&self) -> Duration {
         if self.alive.load(Ordering::Relaxed) {
             LOOK
         } else {
@@ -85,7 +85,7 @@ impl Drop for Watcher {
 
 /// Judges a container. `settled` says that running now is enough.
 // docker/compose pkg/compose/convergence.go: isServiceHealthy, isServiceCompleted
-pub(super) fn judge(
+pub(in crate::plan) fn judge(
     container: &ContainerInspectResponse,
     condition: Condition,
     settled: bool,
