@@ -8,6 +8,7 @@
 
 mod attachment;
 mod bridge;
+mod conntrack;
 pub mod dns;
 mod error;
 pub mod files;
@@ -22,6 +23,7 @@ mod proxy;
 mod published;
 mod sandbox;
 pub mod spec;
+mod state;
 mod store;
 mod worker;
 

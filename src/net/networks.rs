@@ -10,20 +10,18 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::attachment::{self, choose_endpoint};
+use super::attachment;
 use super::bridge;
 use super::dns::{self, Registry, Servers};
 use super::error::NetError;
 use super::files::{self, Files, HostFiles};
-use super::firewall::{Bridge, Firewall, Published};
+use super::firewall::Firewall;
 use super::ipam::{self, Leases};
-use super::link::{self, Index};
-use super::ports::{self, Ports};
-use super::published::Proxies;
+use super::link;
+use super::ports;
 use super::sandbox::{self, Plan, Plug};
-use super::spec::{
-    Driver, EndpointSpec, EndpointState, Mode, NetworkSpec, NetworkState, PortState, SandboxRecord, SandboxSpec,
-};
+use super::spec::{Driver, EndpointSpec, EndpointState, Mode, NetworkSpec, NetworkState, SandboxRecord, SandboxSpec};
+use super::state::{Container, Network, State};
 use super::store::Store;
 use super::worker::Workers;
 
@@ -52,28 +50,6 @@ struct Inner {
     /// How many changes of the firewall were wished for, and how many of them have come true.
     wanted: AtomicU64,
     applied: tokio::sync::Mutex<u64>,
-}
-
-#[derive(Debug, Default)]
-struct State {
-    networks: BTreeMap<String, Network>,
-    containers: HashMap<String, Container>,
-    ports: Ports,
-}
-
-#[derive(Debug)]
-struct Network {
-    state: NetworkState,
-    leases: Leases,
-    bridge: Option<Index>,
-}
-
-#[derive(Debug)]
-struct Container {
-    record: SandboxRecord,
-    namespace: Option<Arc<OwnedFd>>,
-    proxies: Proxies,
-    resolver: tokio::task::JoinSet<()>,
 }
 
 /// The network side of a container that is about to start.
@@ -308,7 +284,7 @@ impl Networks {
         if let Mode::Container(other) = &spec.mode {
             return self.share(&spec, other);
         }
-        let plugs = inner.reserve(&spec)?;
+        let plugs = inner.lock().reserve(&inner.instance, &spec)?;
         match self.make_sandbox(&spec, plugs).await {
             Ok(sandbox) => Ok(sandbox),
             Err(error) => {
@@ -367,8 +343,8 @@ impl Networks {
         fds.extend(entry.proxies.copies().map_err(failed())?);
         entry.proxies.serve(&entry.record).map_err(failed())?;
         let record = entry.record.clone();
+        inner.announce(&all, &record.container, &record.endpoints);
         drop(all);
-        inner.announce(&record);
         if publishes && let Some(reason) = inner.firewall.missing() {
             warnings.push(format!("published ports are served by the proxy alone: {reason}"));
         }
@@ -459,8 +435,7 @@ impl Networks {
             .serve(&record)
             .map_err(NetError::system("serve the container's ports"))?;
         all.containers.insert(record.container.clone(), container);
-        drop(all);
-        inner.announce(&record);
+        inner.announce(&all, &record.container, &record.endpoints);
         Ok(())
     }
 
@@ -481,22 +456,30 @@ impl Networks {
         for endpoint in &record.endpoints {
             inner.registry.detach(container, &endpoint.network);
         }
+        if !record.ports.is_empty()
+            && let Err(error) = inner.sync_firewall().await
+        {
+            tracing::warn!(%error, "rules of published ports are left");
+        }
         let attached = !record.endpoints.is_empty();
         if attached {
             let endpoints = record.endpoints.clone();
+            let published: Vec<IpAddr> = match record.ports.is_empty() {
+                true => Vec::new(),
+                false => endpoints.iter().flat_map(attachment::addresses).collect(),
+            };
             // Nobody may have the addresses before nothing answers for them any more.
-            let _ = inner.workers.run(move |host| sandbox::cut_off(host, &endpoints)).await;
+            let job = move |host: &mut super::worker::Host| {
+                sandbox::cut_off(host, &endpoints);
+                sandbox::forget_connections(&published);
+            };
+            let _ = inner.workers.run(job).await;
         }
         {
             let mut all = inner.lock();
             for endpoint in &record.endpoints {
                 all.give_back(endpoint);
             }
-        }
-        if !record.ports.is_empty()
-            && let Err(error) = inner.sync_firewall().await
-        {
-            tracing::warn!(%error, "rules of published ports are left");
         }
     }
 
@@ -512,7 +495,8 @@ impl Networks {
                 return Err(NetError::NoSandbox(container.to_owned()));
             };
             let others = entry.record.endpoints.clone();
-            let plug = all.reserve_endpoint(&inner.instance, container, spec, &others, &[])?;
+            let name = entry.record.name.clone();
+            let plug = all.reserve_endpoint(&inner.instance, &name, spec, &others, &[])?;
             let entry = all.containers.get_mut(container).expect("found above");
             entry.record.endpoints.push(plug.endpoint.clone());
             (namespace, plug, others)
@@ -531,8 +515,15 @@ impl Networks {
             all.give_back(&endpoint);
             return Err(error);
         }
-        let has_names = self.get(&endpoint.network).is_some_and(|network| network.has_names());
-        inner.registry.attach(container, &endpoint, has_names);
+        {
+            let all = inner.lock();
+            let attached = |entry: &Container| entry.record.endpoints.contains(&endpoint);
+            if !all.containers.get(container).is_some_and(attached) {
+                // Released or taken off again while it was being attached.
+                return Err(NetError::NoSandbox(container.to_owned()));
+            }
+            inner.announce(&all, container, std::slice::from_ref(&endpoint));
+        }
         self.serve_again(container).await?;
         Ok(endpoint)
     }
@@ -568,6 +559,11 @@ impl Networks {
         };
         inner.lock().give_back(&endpoint);
         self.serve_again(container).await?;
+        let published: Vec<IpAddr> = attachment::addresses(&endpoint).collect();
+        inner
+            .workers
+            .run(move |_| sandbox::forget_connections(&published))
+            .await?;
         result
     }
 
@@ -619,57 +615,6 @@ impl Inner {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Decides everything about a container's network side, and reserves it.
-    fn reserve(&self, spec: &SandboxSpec) -> Result<Vec<Plug>, NetError> {
-        let mut all = self.lock();
-        let all = &mut *all;
-        if all.containers.contains_key(&spec.container) {
-            return Err(NetError::AlreadyAttached {
-                container: spec.name.clone(),
-                network: "its own".to_owned(),
-            });
-        }
-        let mut plugs: Vec<Plug> = Vec::new();
-        let wished: Vec<&str> = spec
-            .endpoints
-            .iter()
-            .filter_map(|endpoint| endpoint.interface.as_deref())
-            .collect();
-        if spec.mode == Mode::Networks {
-            for wish in &spec.endpoints {
-                let taken: Vec<EndpointState> = plugs.iter().map(|plug| plug.endpoint.clone()).collect();
-                match all.reserve_endpoint(&self.instance, &spec.name, wish, &taken, &wished) {
-                    Ok(plug) => plugs.push(plug),
-                    Err(error) => {
-                        for plug in &plugs {
-                            all.give_back(&plug.endpoint);
-                        }
-                        return Err(error);
-                    }
-                }
-            }
-        }
-        let record = SandboxRecord {
-            container: spec.container.clone(),
-            name: spec.name.clone(),
-            hostname: spec.hostname.clone(),
-            domainname: spec.domainname.clone(),
-            mode: spec.mode.clone(),
-            endpoints: plugs.iter().map(|plug| plug.endpoint.clone()).collect(),
-            ports: Vec::new(),
-            dns: spec.dns.clone(),
-        };
-        let mut container = Container::new(record, None);
-        if let Err(error) = all.publish(spec, &mut container) {
-            for plug in &plugs {
-                all.give_back(&plug.endpoint);
-            }
-            return Err(error);
-        }
-        all.containers.insert(spec.container.clone(), container);
-        Ok(plugs)
-    }
-
     fn start_resolver(&self, container: &mut Container, sockets: dns::Sockets) -> Result<(), NetError> {
         let Some(namespace) = &container.namespace else {
             return Ok(());
@@ -685,15 +630,13 @@ impl Inner {
         .map_err(NetError::system("answer the container's questions"))
     }
 
-    /// Lets others find the container by its names.
-    fn announce(&self, record: &SandboxRecord) {
-        for endpoint in &record.endpoints {
-            let has_names = self
-                .lock()
-                .networks
-                .get(&endpoint.network)
-                .is_some_and(|network| network.state.has_names());
-            self.registry.attach(&record.container, endpoint, has_names);
+    /// Lets others find the container by its names. Called with the state locked and the container in it, so that
+    /// whoever releases it takes the names back afterwards.
+    fn announce(&self, all: &State, container: &str, endpoints: &[EndpointState]) {
+        for endpoint in endpoints {
+            let network = all.networks.get(&endpoint.network);
+            let has_names = network.is_some_and(|network| network.state.has_names());
+            self.registry.attach(container, endpoint, has_names);
         }
     }
 
@@ -730,127 +673,5 @@ impl Inner {
             .await??;
         *applied = now;
         Ok(())
-    }
-}
-
-impl State {
-    fn reserve_endpoint(
-        &mut self,
-        instance: &str,
-        container: &str,
-        wish: &EndpointSpec,
-        others: &[EndpointState],
-        wished_interfaces: &[&str],
-    ) -> Result<Plug, NetError> {
-        let Some(network) = self.networks.get_mut(&wish.network) else {
-            return Err(NetError::NoSuchNetwork(wish.network.clone()));
-        };
-        if others.iter().any(|other| other.network == wish.network) {
-            return Err(NetError::AlreadyAttached {
-                container: container.to_owned(),
-                network: network.state.spec.name.clone(),
-            });
-        }
-        let endpoint = choose_endpoint(
-            instance,
-            &network.state,
-            &mut network.leases,
-            wish,
-            others,
-            wished_interfaces,
-        )?;
-        Ok(Plug {
-            endpoint,
-            bridge: network.bridge,
-            mtu: bridge::mtu(&network.state),
-        })
-    }
-
-    fn give_back(&mut self, endpoint: &EndpointState) {
-        if let Some(network) = self.networks.get_mut(&endpoint.network) {
-            for address in attachment::addresses(endpoint) {
-                network.leases.release(address);
-            }
-        }
-    }
-
-    /// Binds the ports that a container publishes. One that has no way out publishes none, as in Docker.
-    fn publish(&mut self, spec: &SandboxSpec, container: &mut Container) -> Result<(), NetError> {
-        let record = &container.record;
-        let endpoints: Vec<&EndpointState> = record.endpoints.iter().collect();
-        let Some(way_out) = sandbox::default(&endpoints, true).or_else(|| sandbox::default(&endpoints, false)) else {
-            return Ok(());
-        };
-        let default_address = self.networks.get(&way_out.network).and_then(|network| {
-            let option = network
-                .state
-                .spec
-                .options
-                .get("com.docker.network.bridge.host_binding_ipv4")?;
-            option.parse::<IpAddr>().ok()
-        });
-        let mut bound: Vec<ports::Binding> = Vec::new();
-        for wish in &spec.ports {
-            let mut wish = wish.clone();
-            wish.host_ip = wish.host_ip.or(default_address);
-            let containers = &self.containers;
-            let owner = |protocol, address, port| {
-                let clashes = |other: &&PortState| ports::clash(other, protocol, address, port);
-                containers
-                    .values()
-                    .find(|other| other.record.ports.iter().any(|of| clashes(&of)))
-                    .map(|other| format!("container {}", other.record.name))
-                    .or_else(|| {
-                        let own = bound.iter().map(|binding| &binding.port).any(|of| clashes(&of));
-                        own.then(|| format!("container {}", spec.name))
-                    })
-            };
-            let bindings = self.ports.bind(&wish, owner).map_err(|problem| NetError::Publish {
-                container: spec.name.clone(),
-                endpoint: way_out.endpoint_id.clone(),
-                problem,
-            })?;
-            bound.extend(bindings);
-        }
-        for binding in bound {
-            container.record.ports.push(binding.port.clone());
-            container.proxies.add(binding);
-        }
-        Ok(())
-    }
-
-    /// What the firewall has to know.
-    fn firewall(&self) -> (Vec<Bridge>, Vec<Published>) {
-        let bridges = self
-            .networks
-            .values()
-            .filter_map(|network| Bridge::of(&network.state))
-            .collect();
-        let mut published: Vec<Published> = self
-            .containers
-            .values()
-            .flat_map(|container| {
-                let record = &container.record;
-                record.ports.iter().filter_map(|port| {
-                    Some(Published {
-                        container: attachment::published_address(record, port.host_ip)?,
-                        port: port.clone(),
-                    })
-                })
-            })
-            .collect();
-        published.sort_by(|one, other| one.port.cmp(&other.port));
-        (bridges, published)
-    }
-}
-
-impl Container {
-    fn new(record: SandboxRecord, namespace: Option<Arc<OwnedFd>>) -> Self {
-        Self {
-            record,
-            namespace,
-            proxies: Proxies::default(),
-            resolver: tokio::task::JoinSet::new(),
-        }
     }
 }

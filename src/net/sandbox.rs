@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::os::fd::{BorrowedFd, OwnedFd};
 
+use super::conntrack;
 use super::dns;
 use super::error::NetError;
 use super::link::{self, Index, Veth};
@@ -109,6 +110,18 @@ pub fn cut_off(host: &mut Host, endpoints: &[EndpointState]) {
         if let Ok(Some(found)) = link::find(&mut host.route, name) {
             // It may die under our hands: that is what it should do.
             let _ = host.route.request(vec![link::disable_port(found.index, name)]);
+        }
+    }
+}
+
+/// Lets the kernel forget the connections that came to a container by its published ports.
+pub fn forget_connections(addresses: &[IpAddr]) {
+    let Ok(mut socket) = Socket::open(Protocol::Netfilter) else {
+        return;
+    };
+    for &address in addresses {
+        if let Err(error) = conntrack::forget(&mut socket, address) {
+            tracing::debug!(%error, cause = %error.source, "clients may go on asking a container that is gone");
         }
     }
 }

@@ -8,7 +8,7 @@ use std::net::{IpAddr, Ipv4Addr, TcpListener, TcpStream, UdpSocket};
 use std::time::{Duration, Instant};
 
 use compose::net::spec::{EndpointSpec, Mode, NetworkSpec, PoolSpec, PortSpec};
-use compose::net::{Networks, Sandbox};
+use compose::net::{NetError, Networks, Sandbox};
 use compose::os::netlink::{self, CREATE, EXCLUSIVE, Message, Socket};
 use hickory_proto::op::{Message as Question, MessageType, OpCode, Query, ResponseCode};
 use hickory_proto::rr::{Name, RecordType};
@@ -715,5 +715,141 @@ fn costs() {
         let started = Instant::now();
         world.networks.remove(&network.spec.id).await.expect("it is removed");
         println!("network remove {:?}", started.elapsed());
+    });
+}
+
+#[test]
+fn eight_who_start_stop_join_and_leave_at_random_leave_nothing_behind() {
+    World::run(async |world| {
+        let before = at_host(links).await;
+        let mut all = Vec::new();
+        for name in ["one", "two", "three"] {
+            all.push(world.network(name).await);
+        }
+        let eight = (0..8u64).map(|worker| {
+            let networks = world.networks.clone();
+            let all = all.clone();
+            async move {
+                let mut random = worker.wrapping_mul(0x9e37_79b9_7f4a_7c15) + 1;
+                let mut below = move |limit: u64| {
+                    random ^= random << 13;
+                    random ^= random >> 7;
+                    random ^= random << 17;
+                    random % limit
+                };
+                let name = format!("worker{worker}");
+                let mut running = None;
+                for _ in 0..40 {
+                    match (below(5), &running) {
+                        (_, None) => {
+                            let on: Vec<_> = all.iter().filter(|_| below(2) == 0).collect();
+                            let first = 9000 + worker as u16;
+                            let made = networks
+                                .sandbox(spec(&name, &on, &[port("", (first, first), 80)]))
+                                .await;
+                            running = Some(made.unwrap_or_else(|error| panic!("{error:?}")));
+                        }
+                        (0, Some(_)) => {
+                            networks.release(&id(&name)).await;
+                            running = None;
+                        }
+                        (1 | 2, Some(_)) => {
+                            let wish = EndpointSpec {
+                                network: all[below(3) as usize].spec.id.clone(),
+                                names: vec![name.clone()],
+                                ..EndpointSpec::default()
+                            };
+                            match networks.connect(&id(&name), &wish).await {
+                                Ok(_) | Err(NetError::AlreadyAttached { .. }) => {}
+                                Err(error) => panic!("{error:?}"),
+                            }
+                        }
+                        (_, Some(_)) => match networks.disconnect(&id(&name), &all[below(3) as usize].spec.id).await {
+                            Ok(()) | Err(NetError::NotAttached { .. }) => {}
+                            Err(error) => panic!("{error:?}"),
+                        },
+                    }
+                }
+                networks.release(&id(&name)).await;
+            }
+        });
+        futures_util::future::join_all(eight).await;
+        assert!(world.networks.is_idle());
+        for network in &all {
+            world.networks.remove(&network.spec.id).await.expect("it is removed");
+        }
+        let started = Instant::now();
+        while at_host(links).await != before {
+            assert!(started.elapsed() < Duration::from_secs(5), "{:?}", links());
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        assert!(!has_table(1, "compose-0e57ab1e"));
+    });
+}
+
+#[test]
+fn a_container_with_the_address_of_one_before_is_reached_at_once() {
+    World::run(async |world| {
+        let network = world.network("net").await;
+        let client = world.container("client1", &[&network], &[]).await;
+        let before = world.container("web1", &[&network], &[]).await;
+        greet(ns(&before), "before", 80).await;
+        let web = address(&before);
+        assert!(
+            inside(ns(&client), move || ask((web, 80)))
+                .await
+                .is_ok_and(|said| said.starts_with("before"))
+        );
+        // Its namespace lives on, as it does for a moment after its last process.
+        world.networks.release(&id("web1")).await;
+        let after = world.container("web1", &[&network], &[]).await;
+        assert_eq!(address(&after), web);
+        greet(ns(&after), "after", 80).await;
+        assert!(
+            inside(ns(&client), move || ask((web, 80)))
+                .await
+                .is_ok_and(|said| said.starts_with("after"))
+        );
+        drop(before);
+    });
+}
+
+#[test]
+fn a_client_that_never_stops_sending_reaches_the_next_container() {
+    World::run(async |world| {
+        let network = world.network("net").await;
+        let _first = world.container("first1", &[&network], &[]).await;
+        let mut before = world
+            .container("echo1", &[&network], &[port("/udp", (5300, 5300), 53)])
+            .await;
+        echo(ns(&before), 53).await;
+        let client = inside(&world.outside, || {
+            let socket = UdpSocket::bind((OUTSIDE, 0)).expect("a socket");
+            socket
+                .set_read_timeout(Some(Duration::from_millis(200)))
+                .expect("a timeout");
+            socket.connect((HOST, 5300)).expect("a route");
+            socket
+        })
+        .await;
+        let ping = move |client: UdpSocket| {
+            let answered = (0..10).any(|_| {
+                let _ = client.send(b"ping");
+                client.recv(&mut [0; 16]).is_ok()
+            });
+            (client, answered)
+        };
+        let (client, answered) = at_host(move || ping(client)).await;
+        assert!(answered);
+        before.fds.clear();
+        world.networks.release(&id("echo1")).await;
+        let _other = world.container("other1", &[&network], &[]).await;
+        let after = world
+            .container("echo1", &[&network], &[port("/udp", (5300, 5300), 53)])
+            .await;
+        assert_ne!(address(&before), address(&after));
+        echo(ns(&after), 53).await;
+        let (_, answered) = at_host(move || ping(client)).await;
+        assert!(answered, "the kernel remembers the container that was there before");
     });
 }
