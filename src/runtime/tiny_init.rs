@@ -63,7 +63,7 @@ fn look_after(child: Pid, signals: &[i32]) -> u8 {
         match signal::wait(signals) {
             Ok(libc::SIGCHLD) => {
                 let mut ended = None;
-                while let Ok(Some((pid, status))) = rustix::process::waitpid(None, WaitOptions::NOHANG) {
+                while let Ok(Some((pid, status))) = rustix::process::wait(WaitOptions::NOHANG) {
                     if pid == child {
                         let code = status
                             .exit_status()

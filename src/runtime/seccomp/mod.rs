@@ -1,8 +1,8 @@
 //! Which system calls a container may make: Docker's default profile, profiles in Docker's JSON, and the compiler
 //! that turns either into a filter program.
 //!
-//! A program is a balanced tree over the call's number, some 80 instructions where libseccomp writes a list of 1600:
-//! it loads in a twentieth of the time and answers in a handful of steps.
+//! A program is a balanced tree over the call's number: it loads in a fraction of the time that a list of comparisons
+//! takes, and answers in a dozen steps.
 
 mod compile;
 mod json;

@@ -465,7 +465,7 @@ impl Shim {
 
     /// Takes note of every child that ended.
     fn reap(&mut self) {
-        while let Ok(Some((pid, status))) = rustix::process::waitpid(None, WaitOptions::NOHANG) {
+        while let Ok(Some((pid, status))) = rustix::process::wait(WaitOptions::NOHANG) {
             let (code, signal) = outcome(status);
             if pid == self.first.pid {
                 self.first_ended(code, signal);
