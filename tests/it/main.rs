@@ -4,6 +4,7 @@
 mod coder;
 mod config;
 mod crash;
+mod errors;
 mod example;
 mod grammars;
 mod image;
