@@ -4,8 +4,9 @@
 use std::collections::BTreeMap;
 
 use crate::model::{Project, Service};
-use crate::yaml::{Diagnostic, Node};
+use crate::yaml::{Diagnostic, Node, closest};
 
+use super::load::deepest_key;
 use super::tree::{as_list, each_entry, each_service};
 
 const INVALID: &str = "invalid compose project";
@@ -100,174 +101,254 @@ fn check_file_object(path: &str, node: &mut Node, kinds: &[&str]) -> Result<(), 
     }
 }
 
-/// Checks a project as a whole; every complaint comes with the path of keys it is about.
-pub fn check_project(project: &mut Project) -> Vec<(String, Vec<String>)> {
-    let mut found: Vec<(String, Vec<String>)> = Vec::new();
+/// Something wrong with a project, and where in the file it is.
+#[derive(Debug)]
+pub struct Complaint {
+    pub message: String,
+    /// The keys that lead to it.
+    path: Vec<String>,
+    /// The item of the list there that it is about.
+    item: Option<String>,
+    help: Option<String>,
+}
+
+impl Complaint {
+    /// Places it in a tree: at the item, or at the deepest key of its path that the tree has.
+    pub fn located(self, root: &Node) -> Diagnostic {
+        let path: Vec<&str> = self.path.iter().map(String::as_str).collect();
+        let mut span = deepest_key(root, &path);
+        let node = path.iter().try_fold(root, |node, key| node.get(key));
+        if let Some(wanted) = &self.item {
+            let source = |item: &&Node| item.get("source").unwrap_or(item).as_str() == Some(wanted);
+            let item = node.map(as_list).unwrap_or_default().iter().find(source);
+            span = item.map(|item| item.span).or(span);
+        }
+        let mut diagnostic = Diagnostic::error(self.message);
+        diagnostic.span = span;
+        diagnostic.help = self.help;
+        diagnostic
+    }
+}
+
+/// Checks a project as a whole; what docker compose would complain about comes first.
+pub fn check_project(project: &mut Project) -> Vec<Complaint> {
+    let mut found = Vec::new();
     let mut services = std::mem::take(&mut project.services);
     let known: BTreeMap<String, bool> = services
         .iter()
         .map(|(name, service)| (name.clone(), service.build.is_some()))
         .collect();
     for (name, service) in &mut services {
-        found.extend(check_service(name, service, project, &known).err());
+        let mut check = ServiceCheck {
+            name,
+            project,
+            known: &known,
+            found: &mut found,
+        };
+        check.run(service);
     }
     project.services = services;
     for (name, secret) in &project.secrets {
         if !secret.external && secret.file.is_empty() && secret.environment.is_empty() {
-            let message = format!("secret \"{name}\" must declare either `file` or `environment`: {INVALID}");
-            found.push((message, at(&["secrets", name])));
+            found.push(Complaint {
+                message: format!("secret \"{name}\" must declare either `file` or `environment`: {INVALID}"),
+                path: vec!["secrets".into(), name.clone()],
+                item: None,
+                help: None,
+            });
         }
     }
     found
 }
 
-fn at(path: &[&str]) -> Vec<String> {
-    path.iter().map(|key| (*key).to_owned()).collect()
+/// Checks one service; `known` are the services that are on, each with whether it is built.
+struct ServiceCheck<'c> {
+    name: &'c str,
+    project: &'c Project,
+    known: &'c BTreeMap<String, bool>,
+    found: &'c mut Vec<Complaint>,
 }
 
-type Complaint = (String, Vec<String>);
-
-/// Checks one service; `known` are the services that are on, each with whether it is built.
-fn check_service(
-    name: &str,
-    service: &mut Service,
-    project: &Project,
-    known: &BTreeMap<String, bool>,
-) -> Result<(), Complaint> {
-    let here = |keys: &[&str]| {
-        let mut path = at(&["services", name]);
-        path.extend(keys.iter().map(|key| (*key).to_owned()));
-        path
-    };
-    if service.build.is_none() && service.image.is_empty() && service.provider.is_none() {
-        return Err((
-            format!("service \"{name}\" has neither an image nor a build context specified: {INVALID}"),
-            here(&[]),
-        ));
+impl ServiceCheck<'_> {
+    fn complain(&mut self, message: String, keys: &[&str]) -> &mut Complaint {
+        let keys = ["services", self.name].into_iter().chain(keys.iter().copied());
+        self.found.push(Complaint {
+            message,
+            path: keys.map(str::to_owned).collect(),
+            item: None,
+            help: None,
+        });
+        let last = self.found.len() - 1;
+        &mut self.found[last]
     }
-    if let Some(build) = &service.build {
+
+    /// Complains about a name under `section` that nobody defined; `keys` lead to where it is used.
+    fn undefined<'k>(
+        &mut self,
+        kind: &str,
+        reference: &str,
+        keys: &[&str],
+        section: &str,
+        defined: impl Iterator<Item = &'k String>,
+    ) {
+        let name = self.name;
+        let meant = closest(reference, defined.map(String::as_str));
+        let help = match meant {
+            Some(meant) => format!("did you mean `{meant}`?"),
+            None => format!("define it under `{section}:` at the top level of the file"),
+        };
+        let message = format!("service \"{name}\" refers to undefined {kind} {reference}: {INVALID}");
+        let complaint = self.complain(message, keys);
+        complaint.item = Some(reference.to_owned());
+        complaint.help = Some(help);
+    }
+
+    // compose-go loader/validate.go: the order in which it looks.
+    fn run(&mut self, service: &mut Service) {
+        let name = self.name;
+        let project = self.project;
+        if service.build.is_none() && service.image.is_empty() && service.provider.is_none() {
+            let message = format!("service \"{name}\" has neither an image nor a build context specified: {INVALID}");
+            self.complain(message, &[]).help = Some("add `image:` or `build:` to the service".into());
+        }
+        self.check_build(service);
+        if !service.network_mode.is_empty() && !service.networks.is_empty() {
+            let message =
+                format!("service {name} declares mutually exclusive `network_mode` and `networks`: {INVALID}");
+            self.complain(message, &["networks"]);
+        }
+        for network in service.networks.keys() {
+            if !project.networks.contains_key(network) {
+                let keys = ["networks", network];
+                self.undefined("network", network, &keys, "networks", project.networks.keys());
+            }
+        }
+        if let Some(check) = &service.healthcheck
+            && let Some(first) = check.test.first()
+            && !matches!(first.as_str(), "CMD" | "CMD-SHELL" | "NONE")
+        {
+            let message = "healthcheck.test must start either by \"CMD\", \"CMD-SHELL\" or \"NONE\"".to_owned();
+            self.complain(message, &["healthcheck", "test"]).help =
+                Some("a text instead of a list is run by a shell".into());
+        }
+        self.check_dependencies(service);
+        for mount in &service.volumes {
+            if mount.r#type == "volume" && !mount.source.is_empty() && !project.volumes.contains_key(&mount.source) {
+                self.undefined("volume", &mount.source, &["volumes"], "volumes", project.volumes.keys());
+            }
+        }
+        for secret in service.build.iter().flat_map(|build| &build.secrets) {
+            if !project.secrets.contains_key(&secret.source) {
+                let keys = ["build", "secrets"];
+                self.undefined("build secret", &secret.source, &keys, "secrets", project.secrets.keys());
+            }
+        }
+        for config in &service.configs {
+            if !project.configs.contains_key(&config.source) {
+                self.undefined(
+                    "config",
+                    &config.source,
+                    &["configs"],
+                    "configs",
+                    project.configs.keys(),
+                );
+            }
+        }
+        for model in service.models.keys() {
+            if !project.models.contains_key(model) {
+                self.undefined("model", model, &["models", model], "models", project.models.keys());
+            }
+        }
+        for secret in &service.secrets {
+            if !project.secrets.contains_key(&secret.source) {
+                self.undefined(
+                    "secret",
+                    &secret.source,
+                    &["secrets"],
+                    "secrets",
+                    project.secrets.keys(),
+                );
+            }
+        }
+        if let Err((old, new)) = check_limits(service) {
+            let message = format!("services.{name}: can't set distinct values on '{old}' and '{new}': {INVALID}");
+            self.complain(message, &[old]).help = Some("keep one of the two".into());
+        }
+        for watch in service.develop.iter().flat_map(|develop| &develop.watch) {
+            if !matches!(watch.action.as_str(), "rebuild" | "restart") && watch.target.is_empty() {
+                let message =
+                    format!("services.{name}.develop.watch: target is required for non-rebuild actions: {INVALID}");
+                self.complain(message, &["develop", "watch"]);
+            }
+        }
+        self.check_scale(service);
+    }
+
+    fn check_build(&mut self, service: &Service) {
+        let name = self.name;
+        let Some(build) = &service.build else {
+            return;
+        };
         if !build.dockerfile_inline.is_empty() && !build.dockerfile.is_empty() {
-            return Err((
-                format!("service \"{name}\" declares mutualy exclusive dockerfile and dockerfile_inline: {INVALID}"),
-                here(&["build", "dockerfile_inline"]),
-            ));
+            let message =
+                format!("service \"{name}\" declares mutualy exclusive dockerfile and dockerfile_inline: {INVALID}");
+            self.complain(message, &["build", "dockerfile_inline"]);
         }
         for (context, source) in &build.additional_contexts {
             if let Some(other) = source.strip_prefix("service:") {
-                let fault = match known.get(other) {
+                let fault = match self.known.get(other) {
                     Some(true) => continue,
                     Some(false) => "non-buildable",
                     None => "unknown",
                 };
-                return Err((
-                    format!("service \"{name}\" declares {fault} service \"{other}\" as additional contexts {context}"),
-                    here(&["build", "additional_contexts", context]),
-                ));
+                let message =
+                    format!("service \"{name}\" declares {fault} service \"{other}\" as additional contexts {context}");
+                self.complain(message, &["build", "additional_contexts", context]);
             }
         }
         if !build.platforms.is_empty() && !service.platform.is_empty() && !build.platforms.contains(&service.platform) {
-            return Err((
-                format!(
-                    "service.build.platforms MUST include service.platform \"{}\": {INVALID}",
-                    service.platform
-                ),
-                here(&["build", "platforms"]),
-            ));
+            let platform = &service.platform;
+            let message = format!("service.build.platforms MUST include service.platform \"{platform}\": {INVALID}");
+            self.complain(message, &["build", "platforms"]);
         }
     }
-    if !service.network_mode.is_empty() && !service.networks.is_empty() {
-        return Err((
-            format!("service {name} declares mutually exclusive `network_mode` and `networks`: {INVALID}"),
-            here(&["networks"]),
-        ));
-    }
-    let undefined = |kind: &str, reference: &str, keys: &[&str]| {
-        (
-            format!("service \"{name}\" refers to undefined {kind} {reference}: {INVALID}"),
-            here(keys),
-        )
-    };
-    for network in service.networks.keys() {
-        if !project.networks.contains_key(network) {
-            return Err(undefined("network", network, &["networks", network]));
+
+    fn check_dependencies(&mut self, service: &Service) {
+        let name = self.name;
+        for (dependency, how) in &service.depends_on {
+            let disabled = self.project.disabled_services.contains_key(dependency);
+            if self.known.contains_key(dependency) || (disabled && !how.required) {
+                continue;
+            }
+            let help = match closest(dependency, self.known.keys().map(String::as_str)) {
+                _ if disabled => Some(format!(
+                    "`{dependency}` is turned off by its profiles: turn one on, or write `required: false`"
+                )),
+                Some(meant) => Some(format!("did you mean `{meant}`?")),
+                None => None,
+            };
+            let message = format!("service \"{name}\" depends on undefined service \"{dependency}\": {INVALID}");
+            self.complain(message, &["depends_on", dependency]).help = help;
         }
     }
-    if let Some(check) = &service.healthcheck
-        && let Some(first) = check.test.first()
-        && !matches!(first.as_str(), "CMD" | "CMD-SHELL" | "NONE")
-    {
-        return Err((
-            "healthcheck.test must start either by \"CMD\", \"CMD-SHELL\" or \"NONE\"".into(),
-            here(&["healthcheck", "test"]),
-        ));
-    }
-    for (dependency, how) in &service.depends_on {
-        let disabled = project.disabled_services.contains_key(dependency);
-        if !known.contains_key(dependency) && (!disabled || how.required) {
-            return Err((
-                format!("service \"{name}\" depends on undefined service \"{dependency}\": {INVALID}"),
-                here(&["depends_on", dependency]),
-            ));
+
+    fn check_scale(&mut self, service: &Service) {
+        let name = self.name;
+        let (attribute, keys): (&str, &[&str]) = match service.scale {
+            Some(_) => ("scale", &["scale"]),
+            None => ("deploy.replicas", &["deploy", "replicas"]),
+        };
+        if service.replicas() < 0 {
+            let message = format!("services.{name}.{attribute}: must be greater than or equal to 0");
+            self.complain(message, keys);
         }
-    }
-    for mount in &service.volumes {
-        if mount.r#type == "volume" && !mount.source.is_empty() && !project.volumes.contains_key(&mount.source) {
-            return Err(undefined("volume", &mount.source, &["volumes"]));
-        }
-    }
-    for secret in service.build.iter().flat_map(|build| &build.secrets) {
-        if !project.secrets.contains_key(&secret.source) {
-            return Err(undefined("build secret", &secret.source, &["build", "secrets"]));
-        }
-    }
-    for config in &service.configs {
-        if !project.configs.contains_key(&config.source) {
-            return Err(undefined("config", &config.source, &["configs"]));
-        }
-    }
-    for model in service.models.keys() {
-        if !project.models.contains_key(model) {
-            return Err(undefined("model", model, &["models", model]));
-        }
-    }
-    for secret in &service.secrets {
-        if !project.secrets.contains_key(&secret.source) {
-            return Err(undefined("secret", &secret.source, &["secrets"]));
-        }
-    }
-    check_limits(service).map_err(|(old, new)| {
-        (
-            format!("services.{name}: can't set distinct values on '{old}' and '{new}': {INVALID}"),
-            here(&[old]),
-        )
-    })?;
-    for watch in service.develop.iter().flat_map(|develop| &develop.watch) {
-        if !matches!(watch.action.as_str(), "rebuild" | "restart") && watch.target.is_empty() {
-            return Err((
-                format!("services.{name}.develop.watch: target is required for non-rebuild actions: {INVALID}"),
-                here(&["develop", "watch"]),
-            ));
-        }
-    }
-    let attribute = match service.scale {
-        Some(_) => "scale",
-        None => "deploy.replicas",
-    };
-    if service.replicas() < 0 {
-        return Err((
-            format!("services.{name}.{attribute}: must be greater than or equal to 0"),
-            here(&["scale"]),
-        ));
-    }
-    if !service.container_name.is_empty() && service.replicas() > 1 {
-        return Err((
-            format!(
+        if !service.container_name.is_empty() && service.replicas() > 1 {
+            let message = format!(
                 "services.{attribute}: can't set container_name and {name} as container name must be unique: {INVALID}"
-            ),
-            here(&["container_name"]),
-        ));
+            );
+            self.complain(message, &["container_name"]);
+        }
     }
-    Ok(())
 }
 
 /// The old attributes and those of `deploy` must agree.

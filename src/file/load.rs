@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
 
+use super::advice::{advise, once_per_place};
 use super::canonical::{canonical, omit_empty, set_defaults};
 use super::checks::{check_project, check_tree};
 use super::discover::{Setup, discover, normalize_project_name};
@@ -19,7 +20,9 @@ use super::tree::each_entry;
 use super::unique::enforce_unicity;
 use crate::model::decode::Decoder;
 use crate::model::{Dependencies, Project};
-use crate::yaml::{Diagnostic, Diagnostics, Mapping, Node, SourceId, Sources, Span, Value, parse};
+use crate::yaml::{
+    Diagnostic, Diagnostics, MAX_SOURCE_BYTES, Mapping, Node, SourceId, Sources, Span, Value, check_syntax, parse,
+};
 
 pub(super) type Variables = BTreeMap<String, String>;
 
@@ -104,7 +107,11 @@ impl<'o> Loader<'o> {
         }
     }
 
-    fn failure(self, diagnostics: Diagnostics) -> LoadError {
+    fn failure(self, mut diagnostics: Diagnostics) -> LoadError {
+        once_per_place(&mut diagnostics.0);
+        for diagnostic in &mut diagnostics.0 {
+            advise(diagnostic, &self.sources);
+        }
         LoadError {
             diagnostics,
             warnings: self.warnings,
@@ -152,9 +159,7 @@ impl<'o> Loader<'o> {
         if self.options.check_consistency {
             let complaints = check_project(&mut project);
             if !complaints.is_empty() {
-                let found = complaints
-                    .into_iter()
-                    .map(|(message, path)| located(message, &path, &root));
+                let found = complaints.into_iter().map(|complaint| complaint.located(&root));
                 return Err(Diagnostics(found.collect()));
             }
             check_cycles(&project, &root)?;
@@ -207,17 +212,17 @@ impl<'o> Loader<'o> {
             );
         }
         let mut bytes = Vec::new();
+        let limit = MAX_SOURCE_BYTES as u64 + 1;
         let read = match path {
-            "-" => std::io::stdin().lock().read_to_end(&mut bytes).map(|_| ()),
-            path => std::fs::read(path).map(|read| bytes = read),
+            "-" => std::io::stdin().lock().take(limit).read_to_end(&mut bytes),
+            path => std::fs::File::open(path).and_then(|file| file.take(limit).read_to_end(&mut bytes)),
         };
         read.map_err(|error| read_error(path, &error))?;
-        let text = String::from_utf8(bytes)
-            .map_err(|_| Diagnostic::error(format!("failed to parse {path}: yaml: invalid leading UTF-8 octet")))?;
-        Ok(ComposeFile {
-            name: path.to_owned(),
-            id: self.sources.add(path, text),
-        })
+        let name = path.to_owned();
+        match self.sources.add_bytes(path, bytes) {
+            Ok(id) => Ok(ComposeFile { name, id }),
+            Err(diagnostics) => Err(diagnostics),
+        }
     }
 
     /// Settles what the project is called.
@@ -227,9 +232,9 @@ impl<'o> Loader<'o> {
         }
         let mut named: Option<Node> = None;
         for file in files {
-            // A file that cannot be parsed is reported without saying which phase found it.
-            let documents =
-                parse(&mut self.sources, file.id).map_err(|diagnostics| without_prefix(diagnostics, file))?;
+            // docker compose looks for the name before it reads the rest, and then does not say which file it is in.
+            check_syntax(&self.sources, file.id)?;
+            let documents = parse(&mut self.sources, file.id)?;
             if let Some(document) = documents.first()
                 && !document.is_null()
                 && document.as_mapping().is_none()
@@ -422,8 +427,7 @@ impl<'o> Loader<'o> {
 fn of_service((service, mut diagnostics): (String, Diagnostics), attribute: &str, root: &Node) -> Diagnostics {
     for diagnostic in &mut diagnostics.0 {
         if diagnostic.span.is_none() {
-            let path = ["services".to_owned(), service.clone(), attribute.to_owned()];
-            diagnostic.span = located(String::new(), &path, root).span;
+            diagnostic.span = deepest_key(root, &["services", &service, attribute]);
         }
     }
     diagnostics
@@ -433,29 +437,15 @@ fn of_service((service, mut diagnostics): (String, Diagnostics), attribute: &str
 fn describe(violation: Violation, file: &str) -> Diagnostic {
     let mut diagnostic =
         Diagnostic::error(format!("validating {file}: {} {}", violation.path, violation.message)).at(violation.span);
-    if let Some(key) = &violation.unknown_key {
-        diagnostic.help = schema::advice(key, &violation);
+    let mut unknown = violation.unknown_keys.iter();
+    if let Some((first, _)) = unknown.next() {
+        diagnostic.help = schema::advice(first, &violation);
+    }
+    for (key, span) in unknown {
+        let label = schema::advice(key, &violation).unwrap_or_default();
+        diagnostic.related.push((*span, label));
     }
     diagnostic
-}
-
-/// Says what is wrong as the search for a name says it, which comes first and does not name the file: it fails on
-/// what cannot be parsed and on what concerns the top level, and does not look deeper.
-fn without_prefix(mut diagnostics: Diagnostics, file: &ComposeFile) -> Diagnostics {
-    let prefix = format!("failed to parse {}: ", file.name);
-    for diagnostic in &mut diagnostics.0 {
-        if let Some(rest) = diagnostic.message.strip_prefix(&prefix)
-            && is_of_parser(rest)
-        {
-            diagnostic.message = rest.to_owned();
-        }
-    }
-    diagnostics
-}
-
-fn is_of_parser(message: &str) -> bool {
-    let later = ["yaml: map merge", "yaml: invalid map key", "yaml: cannot decode"];
-    message.starts_with("yaml: ") && !later.iter().any(|words| message.starts_with(words))
 }
 
 /// Gives secrets and configs the value of the variable they come from.
@@ -511,8 +501,8 @@ fn typed(root: &Node) -> Result<Project, Diagnostics> {
     Err(diagnostic.into())
 }
 
-/// Places a complaint at the deepest key of a path that the file has.
-pub(super) fn located(message: String, path: &[String], root: &Node) -> Diagnostic {
+/// Returns where the deepest key of a path stands that a tree has.
+pub(super) fn deepest_key(root: &Node, path: &[&str]) -> Option<Span> {
     let mut span = None;
     let mut node = root;
     for key in path {
@@ -522,11 +512,7 @@ pub(super) fn located(message: String, path: &[String], root: &Node) -> Diagnost
         span = Some(entry.key_span);
         node = &entry.node;
     }
-    let diagnostic = Diagnostic::error(message);
-    match span {
-        Some(span) => diagnostic.at(span),
-        None => diagnostic,
-    }
+    span
 }
 
 fn check_cycles(project: &Project, root: &Node) -> Result<(), Diagnostics> {
@@ -544,12 +530,17 @@ fn check_cycles(project: &Project, root: &Node) -> Result<(), Diagnostics> {
     match super::cycles::find(&edges) {
         None => Ok(()),
         Some(cycle) => {
-            let message = format!("dependency cycle detected: {}", cycle.join(" -> "));
-            let path: Vec<String> = ["services".to_owned(), cycle[0].clone(), "depends_on".to_owned()]
-                .into_iter()
-                .chain(cycle.get(1).cloned())
-                .collect();
-            Err(located(message, &path, root).into())
+            let mut diagnostic = Diagnostic::error(format!("dependency cycle detected: {}", cycle.join(" -> ")));
+            for edge in cycle.windows(2) {
+                let place = deepest_key(root, &["services", &edge[0], "depends_on", &edge[1]]);
+                let label = format!("`{}` waits for `{}`", edge[0], edge[1]);
+                match place {
+                    Some(span) if diagnostic.span.is_none() => diagnostic = diagnostic.at(span).label(label),
+                    Some(span) => diagnostic = diagnostic.related(span, label),
+                    None => {}
+                }
+            }
+            Err(diagnostic.into())
         }
     }
 }

@@ -8,6 +8,7 @@
 // A refusal ends the load; how large it is costs nothing.
 #![allow(clippy::result_large_err)]
 
+mod advice;
 mod canonical;
 mod checks;
 mod cycles;

@@ -63,6 +63,15 @@ fn name_lines(sources: &Sources, diagnostic: &mut Diagnostic) {
     }
 }
 
+/// Says whether the text of a source is YAML at all, without looking at what it says; errors do not name the source.
+///
+/// # Errors
+///
+/// Reports the first thing that cannot be read.
+pub fn check_syntax(sources: &Sources, id: SourceId) -> Result<(), Diagnostics> {
+    read(sources, id).map(|_| ())
+}
+
 fn read(sources: &Sources, id: SourceId) -> Result<Vec<Document>, Diagnostics> {
     let text = sources.text(id);
     if text.len() > MAX_SOURCE_BYTES {
@@ -261,7 +270,10 @@ impl<'d> Composer<'d> {
             let shown = self.node(id).map(|node| go_syntax(&node.value))?;
             if self.is_new(span) {
                 let message = format!("yaml: invalid map key: {shown}");
-                self.values.push(Diagnostic::error(message).at(span));
+                let diagnostic = Diagnostic::error(message)
+                    .at(span)
+                    .help("a text that begins with a bracket must be put in quotes");
+                self.values.push(diagnostic);
             }
             return None;
         };
@@ -297,12 +309,14 @@ impl<'d> Composer<'d> {
             return;
         }
         let message = format!("mapping key {} already defined", go_quote(key));
-        self.structure.push(
-            Diagnostic::error(message)
-                .at(span)
-                .label("defined again here")
-                .related(first, "first defined here"),
-        );
+        let mut diagnostic = Diagnostic::error(message)
+            .at(span)
+            .label("defined again here")
+            .related(first, "first defined here");
+        if key == "<<" {
+            diagnostic = diagnostic.help("merge several mappings as one list: `<<: [*a, *b]`");
+        }
+        self.structure.push(diagnostic);
     }
 
     fn non_string_key(&mut self, shown: &str, span: Span) {
@@ -610,6 +624,11 @@ mod tests {
             ("s:\n  k: plain\n  multi\n", "line 3: could not find expected ':'"),
             ("s:\n\tk: v\n", "line 2: found character that cannot start any token"),
             ("s:\n  k: *x\n", "unknown anchor 'x' referenced"),
+            (
+                "{\n  \"s\": {\n    \"w\": {\"i\": \"n\" \"c\": 1}\n  }\n}\n",
+                "line 2: did not find expected ',' or '}'",
+            ),
+            ("s:\n  w: {i: n, c: [a}\n", "line 1: did not find expected ',' or ']'"),
             ("%YAML 1.2\n---\na: 1\n", "found incompatible YAML document"),
             ("s:\n  k: \"abc\n", "line 2: found unexpected end of stream"),
             ("s:\n  k: \"\\q\"\n", "line 2: found unknown escape character"),

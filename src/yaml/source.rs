@@ -103,10 +103,10 @@ impl Sources {
             Ok(text) => Ok(self.add(name, text)),
             Err(error) => {
                 let at = error.utf8_error().valid_up_to();
-                let reason = match error.utf8_error().error_len() {
-                    None => "incomplete UTF-8 octet sequence",
-                    Some(1) => "invalid leading UTF-8 octet",
-                    Some(_) => "invalid trailing UTF-8 octet",
+                let reason = match (error.utf8_error().error_len(), error.as_bytes()[at]) {
+                    (None, _) => "incomplete UTF-8 octet sequence",
+                    (Some(_), 0xC2..=0xF4) => "invalid trailing UTF-8 octet",
+                    (Some(_), _) => "invalid leading UTF-8 octet",
                 };
                 let diagnostic = refuse(reason.to_owned());
                 let text = String::from_utf8_lossy(error.as_bytes()).into_owned();

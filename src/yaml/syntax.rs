@@ -29,7 +29,8 @@ pub(super) fn translate(source: SourceId, text: &str, error: &ScanError, open: &
     let problem = *error.marker();
     let start = problem.byte_offset().unwrap_or(0).min(text.len());
     let innermost = |wanted: fn(&Open) -> bool| open.iter().rev().find(|open| wanted(open)).copied();
-    let flow = innermost(|open| open.flow);
+    // The parser may have looked ahead from a bracket that it has not told us about yet.
+    let flow = innermost(|open| open.flow).or_else(|| open_bracket(&text[..start]));
     let block_mapping = innermost(|open| open.mapping && !open.flow);
     let block_sequence = innermost(|open| !open.mapping && !open.flow);
     let flow_separator = |open: Open| {
@@ -53,16 +54,12 @@ pub(super) fn translate(source: SourceId, text: &str, error: &ScanError, open: &
             let message = format!("unknown anchor '{name}' referenced");
             (message, Silent, None, Some("define it with `&` above this line"))
         }
-        Kind::MisplacedFlowCollectionEnd | Kind::MismatchedFlowCollectionEnd { .. }
-            if expects_value(&text[..start]) =>
-        {
-            (
-                "did not find expected node content".into(),
-                Parser,
-                Some(problem),
-                Some("put the value in quotes"),
-            )
-        }
+        Kind::MisplacedFlowCollectionEnd if expects_value(&text[..start]) => (
+            "did not find expected node content".into(),
+            Parser,
+            Some(problem),
+            Some("put the value in quotes"),
+        ),
         Kind::UnexpectedEofFlowSequence
         | Kind::UnexpectedEofFlowMapping
         | Kind::UnexpectedEofImplicitFlowMapping
@@ -238,6 +235,39 @@ pub(super) fn translate(source: SourceId, text: &str, error: &ScanError, open: &
         Some(help) => diagnostic.help(help),
         None => diagnostic,
     }
+}
+
+/// Returns the innermost bracket that a text leaves open, as far as can be told without parsing it.
+fn open_bracket(text: &str) -> Option<Open> {
+    let mut brackets = Vec::new();
+    let mut quote = None;
+    let mut comment = false;
+    let mut previous = ' ';
+    let (mut line, mut column) = (1, 0);
+    for (index, (byte, character)) in text.char_indices().enumerate() {
+        match (character, quote) {
+            ('\n', _) => comment = false,
+            _ if comment => {}
+            ('"' | '\'', Some(open)) if open == character && (open == '\'' || previous != '\\') => quote = None,
+            (_, Some(_)) => {}
+            ('"' | '\'', None) if !previous.is_alphanumeric() => quote = Some(character),
+            ('#', None) => comment = previous.is_whitespace(),
+            ('[' | '{', None) => brackets.push(Open {
+                mapping: character == '{',
+                flow: true,
+                start: Marker::new(index, line, column).with_byte_offset(Some(byte)),
+            }),
+            (']' | '}', None) => drop(brackets.pop()),
+            _ => {}
+        }
+        previous = character;
+        if character == '\n' {
+            (line, column) = (line + 1, 0);
+        } else {
+            column += 1;
+        }
+    }
+    brackets.pop()
 }
 
 /// Says whether a value must follow a text.

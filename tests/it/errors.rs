@@ -88,10 +88,20 @@ impl Case {
         let status = output.status.code();
         let found = String::from_utf8_lossy(&output.stderr);
         let found = found.replace(&*directory.to_string_lossy(), "$DIR");
+        let found: Vec<String> = found.lines().map(without_time).collect();
+        let found = found.join("\n");
         match status {
             Some(1) => format!("{}\n\n", found.trim_end()),
             status => format!("{}\nended with {status:?}\n\n", found.trim_end()),
         }
+    }
+}
+
+/// Returns a line without the time that a warning begins with.
+fn without_time(line: &str) -> String {
+    match line.strip_prefix("time=\"").and_then(|rest| rest.split_once('"')) {
+        Some((_, rest)) => format!("time=\"$TIME\"{rest}"),
+        None => line.to_owned(),
     }
 }
 

@@ -14,8 +14,8 @@ pub struct Violation {
     /// What is wrong, in docker compose's words, without the path.
     pub message: String,
     pub span: Span,
-    /// The key nobody knows, if that is what is wrong.
-    pub unknown_key: Option<String>,
+    /// The keys nobody knows, if that is what is wrong.
+    pub unknown_keys: Vec<(String, Span)>,
     /// The keys that would be known there.
     pub known_keys: Vec<&'static str>,
     depth: usize,
@@ -68,7 +68,7 @@ impl<'n> Checker<'n> {
             path: parts.join("."),
             message,
             span,
-            unknown_key: None,
+            unknown_keys: Vec::new(),
             known_keys: Vec::new(),
             depth: self.path.len(),
         });
@@ -182,13 +182,13 @@ impl<'n> Checker<'n> {
             self.check(form, &entry.node);
             self.path.pop();
         }
-        if let Some((first, span)) = unknown.first().copied() {
+        if let Some((_, span)) = unknown.first().copied() {
             let names: Vec<String> = unknown.iter().map(|(name, _)| quote(name)).collect();
             let message = format!("additional properties {} not allowed", names.join(", "));
             let depth = self.path.len() + 1;
             let violation = self.report(span, message);
             violation.depth = depth;
-            violation.unknown_key = Some(first.to_owned());
+            violation.unknown_keys = unknown.iter().map(|(name, span)| ((*name).to_owned(), *span)).collect();
             violation.known_keys = schema.properties.iter().map(|property| property.name).collect();
         }
     }
