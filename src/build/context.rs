@@ -29,6 +29,13 @@ pub enum ContextError {
     Write(#[source] io::Error),
 }
 
+/// Who owns a file in an archive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Owner {
+    Root,
+    AsHere,
+}
+
 /// What to pack.
 #[derive(Debug, Clone)]
 pub struct Context {
@@ -120,7 +127,7 @@ impl Context {
                     pending.push(relative.clone());
                 }
                 if !ignore.excludes(&relative) {
-                    append(&mut archive, &path, &relative, &metadata)?;
+                    append(&mut archive, &path, &relative, &metadata, Owner::Root)?;
                 }
             }
         }
@@ -151,7 +158,7 @@ impl Context {
 }
 
 /// Returns the names in a directory, sorted so that the same context makes the same archive.
-fn sorted_names(path: &Path) -> Result<Vec<String>, ContextError> {
+pub fn sorted_names(path: &Path) -> Result<Vec<String>, ContextError> {
     let failed = |source| ContextError::Read {
         path: path.to_owned(),
         source,
@@ -168,12 +175,13 @@ fn sorted_names(path: &Path) -> Result<Vec<String>, ContextError> {
     Ok(names)
 }
 
-/// Adds a file as root's, whoever owns it here.
-fn append(
+/// Adds a file, as root's or as its owner's; a directory without what is in it.
+pub fn append(
     archive: &mut tar::Builder<impl Write>,
     path: &Path,
     name: &str,
     metadata: &std::fs::Metadata,
+    owner: Owner,
 ) -> Result<(), ContextError> {
     let read = |source| ContextError::Read {
         path: path.to_owned(),
@@ -185,8 +193,10 @@ fn append(
     }
     let mut header = tar::Header::new_gnu();
     header.set_metadata(metadata);
-    header.set_uid(0);
-    header.set_gid(0);
+    if owner == Owner::Root {
+        header.set_uid(0);
+        header.set_gid(0);
+    }
     let written = if kind.is_symlink() {
         let target = std::fs::read_link(path).map_err(read)?;
         header.set_size(0);

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use super::flags::go_bool;
 use super::{CommandError, Globals, error};
 use crate::client::{self, Engine, EngineChoice};
-use crate::file::LoadOptions;
+use crate::file::{LoadOptions, load_environment};
 use crate::model::Project;
 use crate::ui::progress::{Mode, Settings};
 use crate::ui::{Progress, stream};
@@ -79,8 +79,25 @@ impl Context {
             progress: Progress::quiet(),
             ansi: Ansi::Auto,
         };
+        context.take_variables_of_the_project();
         context.settle()?;
         Ok(context)
+    }
+
+    /// Adds the `COMPOSE_*` variables of the project's env files, which count where the environment has none.
+    ///
+    /// A file that cannot be read is not told of here: whoever loads the project does, and a command that needs no
+    /// project can do without.
+    // docker/compose cmd/compose/compose.go: setEnvWithDotEnv
+    fn take_variables_of_the_project(&mut self) {
+        let Ok(variables) = load_environment(&self.load_options()) else {
+            return;
+        };
+        for (name, value) in variables {
+            if name.starts_with("COMPOSE_") {
+                self.environment.entry(name).or_insert(value);
+            }
+        }
     }
 
     fn settle(&mut self) -> Result<(), CommandError> {

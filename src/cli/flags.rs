@@ -80,7 +80,7 @@ pub fn canonical(root: &Command, program: &str, arguments: &[String]) -> Result<
         let Some((name, after)) = rest.split_first() else {
             return Ok(match outer.is_empty() {
                 // `compose --version` is a request by itself.
-                true if level.values.contains_key("version") => Request::Run(level.arguments()),
+                true if level.values.contains_key("version") => Request::Run(level.arguments().split_off(1)),
                 _ => Request::Help(words(&outer, &level)),
             });
         };
@@ -464,6 +464,7 @@ mod tests {
             ("up --menu=false web --build", "up --build --menu=false -- web"),
             ("build -m 1g", "build --memory=1073741824"),
             ("-- ps", "ps"),
+            ("-v", "--version"),
             ("ps -", "ps -- -"),
             ("", "help"),
             ("--help", "help"),

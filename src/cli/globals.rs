@@ -105,6 +105,8 @@ commands! {
     Bridge => bridge,
     Build => build,
     Commit => commit,
+    #[command(hide = true)]
+    Completion => completion,
     #[command(alias = "convert")]
     Config => config,
     Cp => cp,
@@ -119,6 +121,8 @@ commands! {
     Kill => kill,
     Logs => logs,
     Ls => ls,
+    #[command(hide = true)]
+    Manual => manual,
     Pause => pause,
     Port => port,
     Ps => ps,
@@ -146,6 +150,9 @@ commands! {
 impl Command {
     /// Returns whether the command talks to an engine or waits for anything: it then needs the runtime's drivers.
     pub fn needs_drivers(&self) -> bool {
-        !matches!(self, Self::Version(_) | Self::Bridge(_))
+        !matches!(
+            self,
+            Self::Version(_) | Self::Bridge(_) | Self::Completion(_) | Self::Manual(_)
+        )
     }
 }

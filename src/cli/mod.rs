@@ -9,6 +9,7 @@ mod bridge;
 mod build;
 mod building;
 mod commit;
+mod completion;
 mod config;
 mod containers;
 mod context;
@@ -31,7 +32,9 @@ mod kill;
 mod lifecycle;
 mod logs;
 mod ls;
+mod manual;
 mod pause;
+mod plugin;
 mod port;
 mod project;
 mod ps;
@@ -65,6 +68,7 @@ pub use context::{Ansi, Context, Scope};
 pub use error::{CommandError, Kind};
 pub use globals::{Command, CommandLine, Globals};
 
+use crate::ui::progress::Mode;
 use crate::ui::stream;
 
 /// Runs the command line and returns the exit status.
@@ -87,22 +91,37 @@ pub fn run() -> ExitCode {
         .and_then(|path| path.rsplit('/').next())
         .unwrap_or("compose")
         .to_owned();
-    let program = match name.starts_with("docker-") {
+    let is_plugin = plugin::is_called();
+    let program = match is_plugin || name.starts_with("docker-") {
         true => "docker compose".to_owned(),
         false => name,
     };
-    match dispatch(&program, arguments.get(1..).unwrap_or_default()) {
+    let result = match completion::answer(std::env::args_os().collect()) {
+        Ok(true) => Ok(ExitCode::SUCCESS),
+        Ok(false) => match plugin::read(arguments.get(1..).unwrap_or_default(), is_plugin) {
+            plugin::Call::Metadata => plugin::print_metadata()
+                .map_err(CommandError::from)
+                .map(|()| ExitCode::SUCCESS),
+            plugin::Call::Run(arguments) => dispatch(&program, &arguments),
+        },
+        Err(error) => Err(error),
+    };
+    match result {
         Ok(code) => code,
         Err(error) => {
-            report(&error);
+            report(&error, false);
             error.exit_code()
         }
     }
 }
 
-/// Says why a command failed.
-fn report(error: &CommandError) {
+/// Says why a command failed, to people or to programs.
+fn report(error: &CommandError, as_json: bool) {
     if let Some(text) = error.text().filter(|_| error.kind != Kind::BrokenPipe) {
+        if as_json {
+            stream::err(serde_json::json!({"error": true, "message": text}));
+            return;
+        }
         stream::err(text);
         for hint in &error.hints {
             stream::err(format_args!("hint: {hint}"));
@@ -140,5 +159,11 @@ fn dispatch(program: &str, arguments: &[String]) -> Result<ExitCode, CommandErro
     context.progress.end();
     // A thread that still waits for standard input must not keep the program.
     runtime.shutdown_background();
-    result
+    match result {
+        Err(error) if context.progress.mode() == Mode::Json => {
+            report(&error, true);
+            Ok(error.exit_code())
+        }
+        result => result,
+    }
 }
