@@ -18,7 +18,7 @@ use crate::runtime::cgroup::{Cgroup, Layout};
 use crate::runtime::connection::Connection;
 use crate::runtime::container::{Adoption, Container};
 use crate::runtime::error::RuntimeError;
-use crate::runtime::launch::{ExitRecord, Launch, Root, RuntimeConfig, Seccomp};
+use crate::runtime::launch::{AttachOptions, ExitRecord, Launch, Root, RuntimeConfig, Seccomp};
 use crate::runtime::protocol::{self, Answer, Command, InitPlan, Request, RootPlan, ShimPlan, ZygoteRequest};
 use crate::runtime::record;
 use crate::runtime::root::RootHandle;
@@ -87,6 +87,7 @@ impl Runtime {
         let id = launch.id.clone();
         let (ours, theirs) = socket::message_pair().map_err(RuntimeError::Socket)?;
         queue_descriptors(&ours, &launch.fds).map_err(RuntimeError::Send)?;
+        queue_attachments(&ours, &launch.attached).map_err(RuntimeError::Send)?;
 
         let shim = self.shim_plan(&launch, filter.is_some());
         let shim = plan_file("shim", &shim)?;
@@ -332,6 +333,18 @@ fn queue_descriptors(socket: &OwnedFd, fds: &[(String, OwnedFd)]) -> io::Result<
         };
         let descriptors: Vec<_> = chunk.iter().map(|(_, descriptor)| descriptor.as_fd()).collect();
         socket::send(socket, &serde_json::to_vec(&request)?, &descriptors)?;
+    }
+    Ok(())
+}
+
+/// Puts the streams to attach into the socket, which the shim reads before it reads what the process writes.
+fn queue_attachments(socket: &OwnedFd, attached: &[(AttachOptions, OwnedFd)]) -> io::Result<()> {
+    for (options, stream) in attached {
+        let request = Request {
+            sequence: 0,
+            command: Command::Attach(*options),
+        };
+        socket::send(socket, &serde_json::to_vec(&request)?, &[stream.as_fd()])?;
     }
     Ok(())
 }

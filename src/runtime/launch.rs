@@ -47,6 +47,8 @@ pub struct Launch {
     pub netns: Option<OwnedFd>,
     /// Descriptors to keep for the engine, which asks for them back after a restart.
     pub fds: Vec<(String, OwnedFd)>,
+    /// Streams to attach before the process says its first word.
+    pub attached: Vec<(AttachOptions, OwnedFd)>,
     /// How to bring the engine back.
     pub engine_respawn: Option<Respawn>,
 }
@@ -67,6 +69,7 @@ impl Launch {
             init: false,
             netns: None,
             fds: Vec::new(),
+            attached: Vec::new(),
             engine_respawn: None,
         }
     }

@@ -30,7 +30,7 @@ mod time;
 mod tiny_init;
 mod zygote;
 
-pub use cgroup::Stats;
+pub use cgroup::{BlockStats, Stats};
 pub use container::{Adoption, Container, Exec, ExecHandle};
 pub use engine_side::Runtime;
 pub use error::RuntimeError;

@@ -205,8 +205,12 @@ impl Shim {
     /// Looks after the container until it has ended and everybody knows.
     fn live(mut self, engine: OwnedFd) -> ! {
         let _ = rustix::io::ioctl_fionbio(&engine, true);
-        tell(&engine, &Report::Started(self.state()), &[]);
         self.engines.push(engine);
+        // What was asked before the container was born comes before its first word: a stream to attach misses nothing.
+        while self.has_request() {
+            self.hear(0);
+        }
+        tell(&self.engines[0], &Report::Started(self.state()), &[]);
         crate::os::memory::trim();
         loop {
             let ready = self.wait();
@@ -236,6 +240,14 @@ impl Shim {
                 }
             }
         }
+    }
+
+    /// Returns whether the first engine has asked for something that was not answered yet.
+    fn has_request(&self) -> bool {
+        let mut descriptors = [PollFd::new(&self.engines[0], PollFlags::IN)];
+        let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+        let ready = poll(&mut descriptors, Some(&now));
+        ready.is_ok_and(|ready| ready > 0) && descriptors[0].revents() == PollFlags::IN
     }
 
     /// Waits until there is something to do, and returns what.
