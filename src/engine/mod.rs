@@ -5,41 +5,228 @@
 //! and mounts is the runtime's business.
 
 pub mod activity;
+mod adopt;
+pub mod archive;
+pub mod commit;
+pub mod config;
+pub mod container;
+pub mod containers;
+mod create;
+pub mod disk;
 pub mod error;
+pub mod events;
+pub mod exec;
+mod files;
+pub mod filters;
+mod health;
+mod human;
+pub mod images;
+pub mod inspect;
+mod launch;
+pub mod lifecycle;
+pub mod logs;
+mod merge;
+mod mounts;
+pub mod networks;
 pub mod paths;
+mod populate;
 mod process;
+pub mod prune;
+mod restart;
+mod seccomp;
+mod signals;
+mod spec;
+pub mod stats;
+pub mod time;
+mod top;
+pub mod volumes;
 
+use std::os::fd::OwnedFd;
+use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 pub use error::{EngineError, Result};
 pub use process::main;
+use tokio::net::UnixStream;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use activity::Activity;
+use config::StringMap;
+use container::Container;
+use containers::Containers;
+use events::Events;
+use networks::Networks;
 use paths::Paths;
+use volumes::Volumes;
+
+use crate::image::Store;
+use crate::net::spec::NetworkState;
+use crate::runtime::{AttachOptions, Runtime, RuntimeConfig};
 
 /// One engine: the single writer of everything below its state directory.
-#[derive(Debug)]
 pub struct Engine {
     /// Where everything lies.
     pub paths: Paths,
     /// Who uses the engine.
     pub activity: Arc<Activity>,
+    pub containers: Containers,
+    pub volumes: Volumes,
+    pub networks: Networks,
+    pub store: Store,
+    pub events: Events,
+    pub runtime: Runtime,
+    /// Everything that goes on in the background.
+    pub tasks: TaskTracker,
+    /// Cancelled when the engine ends.
+    pub closing: CancellationToken,
+    boot_id: String,
+}
+
+impl std::fmt::Debug for Engine {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter
+            .debug_struct("Engine")
+            .field("paths", &self.paths)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Engine {
     /// Opens the state directory and takes up what an earlier engine left running.
     pub async fn open(paths: Paths) -> Result<Arc<Self>> {
-        Ok(Arc::new(Self {
-            paths,
+        let directory = paths.containers();
+        std::fs::create_dir_all(&directory).map_err(EngineError::file("cannot create", &directory))?;
+        let instance = paths.instance();
+        let runtime = Runtime::open(RuntimeConfig {
+            state_dir: paths.state_dir().to_path_buf(),
+            run_dir: paths.run_dir().to_path_buf(),
+            instance: instance.clone(),
+        })
+        .map_err(lifecycle::runtime_failure("cannot open the runtime"))?;
+        let net = crate::net::Networks::open(crate::net::NetConfig {
+            state_dir: paths.networks(),
+            instance: instance.clone(),
+        })
+        .await
+        .map_err(networks::failure)?;
+        let engine = Arc::new(Self {
+            containers: Containers::default(),
+            volumes: Volumes::open(paths.volumes())?,
+            networks: Networks::new(net, instance),
+            store: Store::open(paths.images()).map_err(images::image_failure)?,
+            events: Events::default(),
+            runtime,
+            tasks: TaskTracker::new(),
+            closing: CancellationToken::new(),
+            boot_id: container::boot_id(),
             activity: Activity::new(),
-        }))
+            paths,
+        });
+        engine.take_up().await?;
+        Ok(engine)
     }
 
     /// Returns whether a container runs or is about to run again.
     pub fn has_live_containers(&self) -> bool {
-        false
+        self.containers
+            .all()
+            .iter()
+            .any(|container| container.status().is_running())
     }
 
     /// Lets go of everything without ending any container.
-    pub async fn close(&self) {}
+    pub async fn close(&self) {
+        self.closing.cancel();
+        for container in self.containers.all() {
+            if let Some(live) = container.live() {
+                let _ = live.farewell().await;
+            }
+        }
+        self.tasks.close();
+        // Removals under way are finished; what cannot be finished now is taken up by the next engine.
+        let _ = tokio::time::timeout(Duration::from_secs(5), self.tasks.wait()).await;
+    }
+
+    /// Runs code that waits for the disk where it does not hold up anybody.
+    pub async fn blocking<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T> {
+        self.tasks
+            .spawn_blocking(work)
+            .await
+            .map_err(|cause| EngineError::Runtime {
+                attempt: "the work was not finished",
+                text: cause.to_string(),
+            })
+    }
+
+    /// Runs work that hashes and unpacks while it waits for the network on a thread of its own.
+    pub async fn on_own_thread<T, F>(&self, work: impl FnOnce() -> F + Send + 'static) -> Result<T>
+    where
+        T: Send + 'static,
+        F: Future<Output = T>,
+    {
+        self.blocking(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            runtime.map(|runtime| runtime.block_on(work()))
+        })
+        .await?
+        .map_err(EngineError::file("cannot start", Path::new("a thread")))
+    }
+
+    /// Says that something happened to a container.
+    pub fn container_event(&self, container: &Container, action: &str, more: &[(&str, &str)]) {
+        let mut attributes = container.record().attributes();
+        for (key, value) in more {
+            attributes.insert((*key).to_owned(), (*value).to_owned());
+        }
+        self.events.publish("container", action, &container.id, attributes);
+    }
+
+    /// Says that something happened to a volume.
+    pub fn volume_event(&self, name: &str, action: &str, more: &[(&str, &str)]) {
+        let mut attributes: StringMap = [("driver".to_owned(), "local".to_owned())].into();
+        for (key, value) in more {
+            attributes.insert((*key).to_owned(), (*value).to_owned());
+        }
+        self.events.publish("volume", action, name, attributes);
+    }
+
+    /// Says that something happened to a network.
+    pub fn network_event(&self, network: &NetworkState, action: &str, container: Option<&str>) {
+        let mut attributes: StringMap = [
+            ("name".to_owned(), network.spec.name.clone()),
+            ("type".to_owned(), network.spec.driver.name().to_owned()),
+        ]
+        .into();
+        if let Some(container) = container {
+            attributes.insert("container".to_owned(), container.to_owned());
+        }
+        self.events.publish("network", action, &network.spec.id, attributes);
+    }
+
+    /// Returns a stream that will be the container's when it starts.
+    pub fn attach_later(&self, container: &Container, options: AttachOptions) -> Result<UnixStream> {
+        let failed = |cause| EngineError::file("cannot open", Path::new("socket"))(cause);
+        let (ours, theirs) = std::os::unix::net::UnixStream::pair().map_err(failed)?;
+        ours.set_nonblocking(true).map_err(failed)?;
+        theirs.set_nonblocking(true).map_err(failed)?;
+        container.attach_later(options, OwnedFd::from(theirs));
+        UnixStream::from_std(ours).map_err(failed)
+    }
+}
+
+/// Returns a moment of the runtime's clock.
+fn moment(at: crate::runtime::Timestamp) -> jiff::Timestamp {
+    jiff::Timestamp::from_nanosecond(i128::from(at.nanoseconds())).unwrap_or_default()
+}
+
+/// Refuses drivers of volumes that are not here.
+fn check_volume_driver(name: &str) -> Result<()> {
+    match name {
+        "" | "local" | "default" => Ok(()),
+        other => Err(EngineError::NotFound(format!(
+            "error looking up volume plugin {other}: plugin \"{other}\" not found"
+        ))),
+    }
 }

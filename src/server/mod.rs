@@ -4,12 +4,21 @@
 //! of the engine and the answer into Docker's JSON; they decide nothing. The reference is Docker's own:
 //! <https://docs.docker.com/reference/api/engine/>.
 
+mod archive;
+mod build;
+mod containers;
 pub mod error;
+mod events;
+mod exec;
+mod hijack;
+mod images;
+mod networks;
 pub mod request;
 pub mod response;
 mod router;
 mod system;
 pub mod version;
+mod volumes;
 
 use std::convert::Infallible;
 use std::sync::Arc;

@@ -2,12 +2,19 @@
 
 use axum::body::Body;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
-use http::{Method, Response};
-use serde_json::json;
+use std::sync::Arc;
 
+use http::{Method, Response, StatusCode};
+use serde_json::{Value, json};
+
+use super::error::ApiError;
 use super::request::Call;
-use super::response;
+use super::response::{self, Answer};
 use super::version::{NEWEST, OLDEST};
+
+use crate::engine::container::Status;
+use crate::engine::filters::Filters;
+use crate::engine::images::image_failure;
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
@@ -66,6 +73,15 @@ pub fn version() -> Response<Body> {
 
 /// Says what the machine is and what the engine has on it.
 pub fn info(call: &Call) -> Response<Body> {
+    let engine = &call.engine;
+    let (mut running, mut paused, mut stopped) = (0, 0, 0);
+    for container in engine.containers.all() {
+        match container.status() {
+            Status::Running | Status::Restarting => running += 1,
+            Status::Paused => paused += 1,
+            _ => stopped += 1,
+        }
+    }
     let kernel = rustix::system::uname();
     let cgroup_version = if std::path::Path::new("/sys/fs/cgroup/cgroup.controllers").exists() {
         "2"
@@ -79,11 +95,11 @@ pub fn info(call: &Call) -> Response<Body> {
     }
     let mut info = json!({
         "ID": call.engine.paths.instance(),
-        "Containers": 0,
-        "ContainersRunning": 0,
-        "ContainersPaused": 0,
-        "ContainersStopped": 0,
-        "Images": 0,
+        "Containers": running + paused + stopped,
+        "ContainersRunning": running,
+        "ContainersPaused": paused,
+        "ContainersStopped": stopped,
+        "Images": engine.store.list().map_or(0, |images| images.len()),
         "Driver": "overlay2",
         "DriverStatus": [["Backing Filesystem", "extfs"], ["Supports d_type", "true"]],
         "Plugins": {
@@ -110,7 +126,7 @@ pub fn info(call: &Call) -> Response<Body> {
         "LoggingDriver": "json-file",
         "CgroupDriver": "cgroupfs",
         "CgroupVersion": cgroup_version,
-        "NEventsListener": 0,
+        "NEventsListener": engine.events.listeners(),
         "KernelVersion": kernel.release().to_string_lossy(),
         "OperatingSystem": operating_system(),
         "OSVersion": "",
@@ -153,6 +169,84 @@ pub fn info(call: &Call) -> Response<Body> {
         info.extend(machine);
     }
     response::json(&info)
+}
+
+/// Says how much room everything takes.
+pub async fn disk_usage(call: Call) -> Answer {
+    let engine = Arc::clone(&call.engine);
+    let value = call
+        .engine
+        .blocking(move || -> crate::engine::Result<Value> {
+            let images = engine.list_images(&Filters::default(), false)?;
+            let containers = engine.list(&crate::engine::inspect::ListOptions {
+                all: true,
+                size: true,
+                ..Default::default()
+            })?;
+            let volumes: Vec<Value> = engine
+                .volumes
+                .list()
+                .iter()
+                .map(|volume| {
+                    let mut value = engine.volumes.to_json(volume);
+                    value["UsageData"] = json!({
+                        "RefCount": engine.users_of_volume(&volume.name).len(),
+                        "Size": crate::engine::disk::size(&engine.volumes.data_dir(&volume.name)),
+                    });
+                    value
+                })
+                .collect();
+            // A layer that several images have is there once.
+            let mut layers = std::collections::BTreeMap::new();
+            for image in engine.store.list().map_err(image_failure)? {
+                for layer in image.layers {
+                    layers.insert(layer.diff_id, layer.size);
+                }
+            }
+            Ok(json!({
+                "LayersSize": layers.values().sum::<u64>(),
+                "Images": images,
+                "Containers": containers,
+                "Volumes": volumes,
+                "BuildCache": [],
+            }))
+        })
+        .await??;
+    Ok(response::json(&value))
+}
+
+/// Takes a login for good: whether it is, the registry says when it is used.
+pub async fn auth(call: Call) -> Answer {
+    let body: Value = call.json().await?;
+    if body["username"].as_str().is_none_or(str::is_empty) && body["identitytoken"].as_str().is_none_or(str::is_empty) {
+        return Err(ApiError::bad_request("username is required"));
+    }
+    Ok(response::json(
+        &json!({ "Status": "Login Succeeded", "IdentityToken": "" }),
+    ))
+}
+
+/// The answer to everything about swarms.
+pub fn no_swarm() -> ApiError {
+    ApiError {
+        status: StatusCode::SERVICE_UNAVAILABLE,
+        message:
+            "This node is not a swarm manager. Use \"docker swarm init\" or \"docker swarm join\" to connect this \
+                  node to swarm and try again."
+                .to_owned(),
+    }
+}
+
+/// Says what is known of an image's origin: what a pull would say, without asking the registry anew.
+pub fn distribution(call: &Call, name: &str) -> Answer {
+    let image = call.engine.image(name)?;
+    let Some(digest) = image.manifest else {
+        return Err(crate::engine::EngineError::NotFound(format!("no digest is known of {name}")).into());
+    };
+    Ok(response::json(&json!({
+        "Descriptor": { "mediaType": "application/vnd.oci.image.manifest.v1+json", "digest": digest, "size": 0 },
+        "Platforms": [{ "architecture": image.config.architecture, "os": image.config.os }],
+    })))
 }
 
 fn architecture() -> &'static str {

@@ -1,0 +1,312 @@
+//! The last step before a container runs: everything it needs is gathered and handed to the runtime.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+
+use super::container::{Container, Record, Status};
+use super::mounts::{MountPoint, is_engine_socket};
+use super::spec::{self, Places, SeccompChoice};
+use super::{Engine, EngineError, Result, merge};
+use crate::net::Sandbox;
+use crate::runtime::{self, Launch, Log, Respawn, Root, RuntimeError, Seccomp};
+
+impl Engine {
+    /// Starts a container's process.
+    pub(super) async fn launch(self: &Arc<Self>, container: &Arc<Container>) -> Result<runtime::Container> {
+        let image = self.image_of(&container.record())?;
+        self.check_mounts(container)?;
+        self.mount_events(container);
+        let sandbox = self.join_networks(container).await?;
+        let record = container.record().clone();
+        let places = self.places(container, &record, &sandbox)?;
+        let spec = spec::build(&record, &places)?;
+        let security = spec::security(&record.host)?;
+        let root = Root::Overlay {
+            lower: self.layers(&image),
+            upper: container.dir.join("upper"),
+            work: container.dir.join("work"),
+        };
+        let launch = Launch {
+            groups: record.host.group_add.clone().unwrap_or_default(),
+            seccomp: match security.seccomp {
+                SeccompChoice::Default => Seccomp::Default,
+                SeccompChoice::Unconfined => Seccomp::Unconfined,
+                SeccompChoice::Profile(profile) => Seccomp::Profile(profile),
+            },
+            stdin_open: record.config.open_stdin,
+            stdin_once: record.config.stdin_once,
+            log: log(container, &record),
+            init: record.host.init.unwrap_or(false),
+            netns: sandbox.netns,
+            fds: sandbox.fds,
+            engine_respawn: Some(self.respawn()),
+            attached: container.take_attachments(),
+            ..Launch::new(record.id.clone(), container.dir.clone(), spec, root)
+        };
+        let live = self.runtime.start(launch).await.map_err(start_failure)?;
+        for warning in live.warnings() {
+            tracing::warn!(container = container.id, warning);
+        }
+        Ok(live)
+    }
+
+    /// Refuses what cannot be mounted any more, and makes missing sources of binds that want it.
+    fn check_mounts(&self, container: &Container) -> Result<()> {
+        let record = container.record();
+        for mount in &record.mounts {
+            if mount.kind != "bind" || is_engine_socket(&mount.source) && !Path::new(&mount.source).exists() {
+                continue;
+            }
+            let source = Path::new(&mount.source);
+            if source.symlink_metadata().is_ok() {
+                continue;
+            }
+            if !mount.create_source {
+                return Err(EngineError::InvalidParameter(format!(
+                    "invalid mount config for type \"bind\": bind source path does not exist: {}",
+                    mount.source
+                )));
+            }
+            std::fs::create_dir_all(source)
+                .map_err(EngineError::file("error while creating mount source path", source))?;
+        }
+        Ok(())
+    }
+
+    fn places(&self, container: &Container, record: &Record, sandbox: &Sandbox) -> Result<Places> {
+        let host = &record.host;
+        let mut places = Places::default();
+        for (name, text, inside) in [
+            ("resolv.conf", &sandbox.files.resolv_conf, "/etc/resolv.conf"),
+            ("hostname", &sandbox.files.hostname, "/etc/hostname"),
+            ("hosts", &sandbox.files.hosts, "/etc/hosts"),
+        ] {
+            let path = container.dir.join(name);
+            std::fs::write(&path, text).map_err(EngineError::file("cannot write", &path))?;
+            places.files.push((path, inside));
+        }
+        for mount in &record.mounts {
+            places.mounts.push(self.mount_of(mount)?);
+        }
+        self.namespace("pid", &host.pid_mode, &mut places)?;
+        self.namespace("ipc", &host.ipc_mode, &mut places)?;
+        self.namespace("uts", &host.uts_mode, &mut places)?;
+        if host.network_mode == "host" {
+            places.of_host.push("network");
+        }
+        if let Some(other) = host.ipc_mode.strip_prefix("container:") {
+            let pid = self.running_pid(other, "ipc")?;
+            places.shm = Some(format!("/proc/{pid}/root/dev/shm").into());
+        } else if host.ipc_mode == "host" {
+            places.shm = Some("/dev/shm".into());
+        }
+        Ok(places)
+    }
+
+    fn namespace(&self, kind: &'static str, mode: &str, places: &mut Places) -> Result<()> {
+        if mode == "host" {
+            places.of_host.push(kind);
+        } else if let Some(other) = mode.strip_prefix("container:") {
+            let pid = self.running_pid(other, kind)?;
+            places.joined.push((kind, format!("/proc/{pid}/ns/{kind}")));
+        }
+        Ok(())
+    }
+
+    fn running_pid(&self, other: &str, kind: &str) -> Result<i32> {
+        let container = self.containers.find(other)?;
+        let record = container.record();
+        match record.state.status {
+            Status::Running | Status::Paused => Ok(record.state.pid),
+            _ => Err(EngineError::Conflict(format!(
+                "cannot join {} namespace of a non running container: {}",
+                kind.to_uppercase(),
+                record.id
+            ))),
+        }
+    }
+
+    /// Returns one of a container's mounts as the spec says it.
+    pub(super) fn mount_of(&self, mount: &MountPoint) -> Result<Value> {
+        match mount.kind.as_str() {
+            "bind" => {
+                let source = Path::new(&mount.source);
+                if is_engine_socket(&mount.source) && !source.exists() {
+                    // There is no Docker here: who asks for its socket gets the one that answers like it.
+                    return Ok(spec::bind(mount, &self.paths.socket()));
+                }
+                Ok(spec::bind(mount, source))
+            }
+            "volume" => self.volume_mount(mount),
+            "tmpfs" => {
+                let mut options: Vec<&str> = mount.options.iter().map(String::as_str).collect();
+                if !mount.writable {
+                    options.push("ro");
+                }
+                spec::tmpfs(&mount.destination, &options)
+            }
+            "image" => {
+                let image = self.image(&mount.source)?;
+                if !mount.subpath.is_empty() {
+                    return Err(EngineError::NotImplemented(
+                        "a part of an image cannot be mounted, only all of it".to_owned(),
+                    ));
+                }
+                let layers: Vec<String> = self
+                    .layers(&image)
+                    .iter()
+                    .map(|path| path.display().to_string())
+                    .collect();
+                Ok(json!({
+                    "destination": mount.destination,
+                    "type": "overlay",
+                    "source": "overlay",
+                    "options": ["ro", format!("lowerdir={}", layers.join(":"))],
+                }))
+            }
+            other => Err(EngineError::NotImplemented(format!("mounts of type {other:?}"))),
+        }
+    }
+
+    fn volume_mount(&self, mount: &MountPoint) -> Result<Value> {
+        let volume = self.volumes.find(&mount.name)?;
+        let kind = volume.option("type").unwrap_or_default();
+        let device = volume.option("device").unwrap_or_default();
+        let options: Vec<&str> = volume
+            .option("o")
+            .unwrap_or_default()
+            .split(',')
+            .filter(|option| !option.is_empty())
+            .collect();
+        if device.is_empty() {
+            let data = self.volumes.data_dir(&volume.name);
+            return Ok(spec::bind(mount, &within(&data, &mount.subpath)?));
+        }
+        if options.iter().any(|option| matches!(*option, "bind" | "rbind")) || kind == "none" {
+            let source = Path::new(device);
+            if !source.exists() {
+                return Err(EngineError::Start(format!(
+                    "error while mounting volume '{}': failed to mount local volume: mount {device}:{}, flags: 0x1000: \
+                     no such file or directory",
+                    self.volumes.data_dir(&volume.name).display(),
+                    self.volumes.data_dir(&volume.name).display(),
+                )));
+            }
+            return Ok(spec::bind(mount, &within(source, &mount.subpath)?));
+        }
+        let mut all: Vec<String> = options.iter().map(|option| (*option).to_owned()).collect();
+        if !mount.writable {
+            all.push("ro".to_owned());
+        }
+        Ok(json!({ "destination": mount.destination, "type": kind, "source": device, "options": all }))
+    }
+
+    /// Says how a shim brings the engine back.
+    fn respawn(&self) -> Respawn {
+        let program = std::env::current_exe().unwrap_or_else(|_| PathBuf::from("compose"));
+        let mut argv = vec![program.display().to_string(), "__engine".to_owned()];
+        if !self.paths.is_default() {
+            argv.push("--state-dir".to_owned());
+            argv.push(self.paths.state_dir().display().to_string());
+        }
+        // What an engine reads from its environment, and nothing else: it may hold secrets of whoever started it.
+        let env = std::env::vars()
+            .filter(|(name, _)| {
+                name.starts_with("COMPOSE_")
+                    || name.starts_with("XDG_")
+                    || matches!(
+                        name.as_str(),
+                        "HOME"
+                            | "PATH"
+                            | "DOCKER_CONFIG"
+                            | "REGISTRY_AUTH_FILE"
+                            | "HTTP_PROXY"
+                            | "HTTPS_PROXY"
+                            | "NO_PROXY"
+                            | "http_proxy"
+                            | "https_proxy"
+                            | "no_proxy"
+                            | "SSL_CERT_FILE"
+                            | "SSL_CERT_DIR"
+                    )
+            })
+            .collect();
+        Respawn { argv, env }
+    }
+
+    fn mount_events(&self, container: &Container) {
+        let record = container.record();
+        for mount in record.mounts.iter().filter(|mount| mount.kind == "volume") {
+            self.volume_event(
+                &mount.name,
+                "mount",
+                &[
+                    ("container", &container.id),
+                    ("destination", &mount.destination),
+                    ("propagation", &mount.propagation),
+                    ("read/write", if mount.writable { "true" } else { "false" }),
+                ],
+            );
+        }
+    }
+
+    /// Says that the container's volumes are not in use by it any more.
+    pub(super) fn unmount_events(&self, container: &Container) {
+        let record = container.record();
+        for mount in record.mounts.iter().filter(|mount| mount.kind == "volume") {
+            self.volume_event(&mount.name, "unmount", &[("container", &container.id)]);
+        }
+    }
+}
+
+/// Returns a path below a directory, links followed, and refuses one that leads out of it.
+fn within(directory: &Path, subpath: &str) -> Result<PathBuf> {
+    if subpath.is_empty() {
+        return Ok(directory.to_path_buf());
+    }
+    let path = directory.join(subpath.trim_start_matches('/'));
+    let wrong = || {
+        EngineError::InvalidParameter(format!(
+            "failed to access volume subpath: cannot access path {}: no such file or directory",
+            path.display()
+        ))
+    };
+    let resolved = path.canonicalize().map_err(|_| wrong())?;
+    let root = directory.canonicalize().map_err(|_| wrong())?;
+    if !resolved.starts_with(&root) {
+        return Err(wrong());
+    }
+    Ok(resolved)
+}
+
+fn log(container: &Container, record: &Record) -> Log {
+    let config = &record.host.log_config;
+    if config.r#type == "none" {
+        return Log::None;
+    }
+    let max_size = config.config.get("max-size").and_then(|size| merge::log_size(size));
+    let default_files = if config.r#type == "local" { 5 } else { 1 };
+    let max_files = config
+        .config
+        .get("max-file")
+        .and_then(|files| files.parse().ok())
+        .unwrap_or(default_files);
+    Log::JsonFile {
+        path: container.log_path(),
+        // `local` rotates by default, as Docker's does.
+        max_size: max_size.or((config.r#type == "local").then_some(20_000_000)),
+        max_files,
+    }
+}
+
+fn start_failure(cause: RuntimeError) -> EngineError {
+    match cause {
+        RuntimeError::Start(text) => EngineError::Start(text),
+        cause => EngineError::Runtime {
+            attempt: "cannot start the container",
+            text: super::error::chain(&cause),
+        },
+    }
+}

@@ -1,0 +1,168 @@
+//! When a container that ended starts again, and after how long: moby's restart manager.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use super::config::RestartPolicy;
+
+const FIRST_DELAY: Duration = Duration::from_millis(100);
+const LONGEST_DELAY: Duration = Duration::from_secs(60);
+/// A container that ran this long starts from the first delay again.
+const GOOD_RUN: Duration = Duration::from_secs(10);
+
+/// Returns whether the policy wants a container back that ended so, after `restarts` automatic starts.
+pub fn wants_restart(policy: &RestartPolicy, exit_code: i32, restarts: u32, manually_stopped: bool) -> bool {
+    match policy.name.as_str() {
+        "always" => true,
+        "unless-stopped" => !manually_stopped,
+        "on-failure" => {
+            let most = policy.maximum_retry_count;
+            exit_code != 0 && (most == 0 || i64::from(restarts) < most)
+        }
+        _ => false,
+    }
+}
+
+/// Returns whether the policy wants a container back after the engine or the machine was down.
+pub fn wants_revival(policy: &RestartPolicy, exit_code: i32, manually_stopped: bool) -> bool {
+    match policy.name.as_str() {
+        // moby: `always` comes back even after a user's stop, when the daemon starts anew.
+        "always" => true,
+        "unless-stopped" => !manually_stopped,
+        "on-failure" => exit_code != 0 && !manually_stopped,
+        _ => false,
+    }
+}
+
+/// Returns the delay that follows `last`, after a run of this length.
+pub fn next_delay(last: Option<Duration>, ran: Duration) -> Duration {
+    match last {
+        Some(last) if ran < GOOD_RUN => (last * 2).min(LONGEST_DELAY),
+        _ => FIRST_DELAY,
+    }
+}
+
+/// Where a container is in its series of restarts.
+#[derive(Debug, Default)]
+pub struct Restarts(Mutex<Series>);
+
+#[derive(Debug, Default)]
+struct Series {
+    delay: Option<Duration>,
+    restarts: u32,
+    pending: Option<CancellationToken>,
+    /// A stop or kill is under way: its end is final whatever the policy says.
+    cancelled: bool,
+}
+
+impl Restarts {
+    /// Decides about a container that ended: the delay and what cancels it, or `None` to leave it.
+    pub fn decide(
+        &self,
+        policy: &RestartPolicy,
+        exit_code: i32,
+        manually_stopped: bool,
+        ran: Duration,
+    ) -> Option<(Duration, CancellationToken)> {
+        let mut series = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if series.cancelled || !wants_restart(policy, exit_code, series.restarts, manually_stopped) {
+            return None;
+        }
+        let delay = next_delay(series.delay, ran);
+        series.delay = Some(delay);
+        series.restarts += 1;
+        let token = CancellationToken::new();
+        series.pending = Some(token.clone());
+        Some((delay, token))
+    }
+
+    /// Makes the next end final, and ends the wait for the next start.
+    pub fn cancel(&self) {
+        let mut series = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        series.cancelled = true;
+        if let Some(pending) = series.pending.take() {
+            pending.cancel();
+        }
+    }
+
+    /// Begins a new series, because a user started the container.
+    pub fn reset(&self) {
+        self.cancel();
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Series::default();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn policy(name: &str, most: i64) -> RestartPolicy {
+        RestartPolicy {
+            name: name.to_owned(),
+            maximum_retry_count: most,
+        }
+    }
+
+    #[test]
+    fn each_policy_wants_what_its_name_says() {
+        for (name, most, exit_code, restarts, stopped, wanted) in [
+            ("no", 0, 1, 0, false, false),
+            ("", 0, 1, 0, false, false),
+            ("always", 0, 0, 9, false, true),
+            ("always", 0, 0, 9, true, true),
+            ("unless-stopped", 0, 0, 0, false, true),
+            ("unless-stopped", 0, 0, 0, true, false),
+            ("on-failure", 0, 0, 0, false, false),
+            ("on-failure", 0, 1, 99, false, true),
+            ("on-failure", 3, 1, 2, false, true),
+            ("on-failure", 3, 1, 3, false, false),
+            ("on-failure", 3, 137, 0, true, true),
+        ] {
+            assert_eq!(
+                wants_restart(&policy(name, most), exit_code, restarts, stopped),
+                wanted,
+                "{name} {most} {exit_code} {restarts} {stopped}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_delay_doubles_up_to_a_minute_and_starts_over_after_a_good_run() {
+        let short = Duration::from_secs(1);
+        let mut delay = None;
+        let mut delays = Vec::new();
+        for _ in 0..12 {
+            let next = next_delay(delay, short);
+            delays.push(next.as_millis());
+            delay = Some(next);
+        }
+        assert_eq!(
+            delays,
+            [100, 200, 400, 800, 1600, 3200, 6400, 12800, 25600, 51200, 60000, 60000]
+        );
+        assert_eq!(next_delay(delay, GOOD_RUN).as_millis(), 100);
+    }
+
+    #[tokio::test]
+    async fn a_stop_ends_the_wait() {
+        let restarts = Restarts::default();
+        let (_, token) = restarts
+            .decide(&policy("always", 0), 0, false, Duration::ZERO)
+            .expect("a restart");
+        restarts.cancel();
+        assert!(token.is_cancelled());
+        assert!(
+            restarts
+                .decide(&policy("always", 0), 0, false, Duration::ZERO)
+                .is_none()
+        );
+        restarts.reset();
+        assert!(
+            restarts
+                .decide(&policy("always", 0), 0, false, Duration::ZERO)
+                .is_some()
+        );
+    }
+}
