@@ -57,6 +57,13 @@ fn containers_of_a_network_find_and_reach_each_other_and_nobody_else() {
             ResponseCode::ServFail,
             "nobody outside answers either"
         );
+        let started = Instant::now();
+        inside(ns(&web), || resolve("example.com.", RecordType::A)).await;
+        assert!(
+            started.elapsed() < Duration::from_secs(2),
+            "the second question knows it: {:?}",
+            started.elapsed()
+        );
         let said = inside(ns(&web), move || ask_in_vain((other_address, 80))).await;
         assert!(said.is_err(), "{said:?}");
         // The host itself reaches both.

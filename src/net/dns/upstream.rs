@@ -4,11 +4,12 @@
 //! They are asked from the host's namespace; only a server on a loopback address that the container's file names is
 //! looked for inside the container.
 
+use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UdpSocket};
@@ -23,8 +24,20 @@ use crate::net::worker::Workers;
 const IMPATIENCE: Duration = Duration::from_millis(700);
 /// When a question is given up: before the client does, which usually waits five seconds.
 const PATIENCE: Duration = Duration::from_secs(4);
+/// When a question is given up while all servers were silent a moment ago: a machine without a way out should not
+/// wait for each name anew.
+const LITTLE_PATIENCE: Duration = Duration::from_millis(500);
+/// How long a server counts as silent after it did not answer.
+const SILENCE: Duration = Duration::from_secs(10);
 /// As many as resolvers use; more would only make failing slower.
 const SERVERS: usize = 3;
+
+/// The servers that did not answer, and since when.
+static SILENT: LazyLock<Mutex<HashMap<IpAddr, Instant>>> = LazyLock::new(Mutex::default);
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// Where a container's questions go.
 #[derive(Debug)]
@@ -47,19 +60,32 @@ impl Servers {
     /// Asks the servers, and returns the first answer that is one.
     pub async fn ask(&self, question: &[u8], datagram: bool) -> Option<Vec<u8>> {
         let servers = match &self.upstream {
-            Upstream::Host => host_servers_now().await,
+            Upstream::Host => host_servers_now(),
             Upstream::Named(servers) => servers.clone(),
         };
-        timeout(PATIENCE, self.ask_each(&servers, question, datagram))
-            .await
-            .ok()
-            .flatten()
+        let servers = &servers[..servers.len().min(SERVERS)];
+        let silent = {
+            let mut silent = lock(&SILENT);
+            silent.retain(|_, since| since.elapsed() < SILENCE);
+            servers.iter().all(|server| silent.contains_key(server))
+        };
+        let patience = if silent { LITTLE_PATIENCE } else { PATIENCE };
+        let answer = timeout(patience, self.ask_each(servers, question, datagram)).await;
+        let mut silent = lock(&SILENT);
+        for &server in servers {
+            match answer {
+                Ok(Some(_)) => silent.remove(&server),
+                Ok(None) => None,
+                Err(_) => silent.insert(server, Instant::now()),
+            };
+        }
+        answer.ok().flatten()
     }
 
     /// Asks one server after the other, without waiting for the end of a slow one.
     async fn ask_each(&self, servers: &[IpAddr], question: &[u8], datagram: bool) -> Option<Vec<u8>> {
         let mut asked: JoinSet<io::Result<Vec<u8>>> = JoinSet::new();
-        let mut waiting = servers.iter().take(SERVERS);
+        let mut waiting = servers.iter();
         let mut refusal = None;
         loop {
             let next = waiting.next();
@@ -201,11 +227,11 @@ fn question_section(message: &[u8]) -> &[u8] {
 }
 
 /// Reads the host's servers; its file is small, changes rarely, and is looked at for each question.
-async fn host_servers_now() -> Vec<IpAddr> {
-    static LAST: std::sync::Mutex<Option<(SystemTime, Vec<IpAddr>)>> = std::sync::Mutex::new(None);
+fn host_servers_now() -> Vec<IpAddr> {
+    static LAST: Mutex<Option<(SystemTime, Vec<IpAddr>)>> = Mutex::new(None);
     const FILE: &str = "/etc/resolv.conf";
     let changed = std::fs::metadata(FILE).and_then(|metadata| metadata.modified());
-    let mut last = LAST.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let mut last = lock(&LAST);
     if let (Ok(changed), Some((then, servers))) = (&changed, &*last)
         && changed == then
     {
