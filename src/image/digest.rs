@@ -54,6 +54,12 @@ impl Hasher {
         self.length += bytes.len() as u64;
     }
 
+    /// Adds a text with its length, so that no two lists of texts give the same bytes.
+    pub(crate) fn field(&mut self, bytes: &[u8]) {
+        self.update(&(bytes.len() as u64).to_le_bytes());
+        self.update(bytes);
+    }
+
     pub(crate) fn finish(self) -> (String, u64) {
         (written(self.hasher), self.length)
     }

@@ -43,6 +43,11 @@ impl Compression {
     }
 }
 
+/// Returns what the stream holds once decompressed.
+pub(crate) fn plain<'r>(from: impl Read + 'r) -> io::Result<Box<dyn Read + 'r>> {
+    decompress(from).map(|(_, plain)| plain)
+}
+
 /// Returns what the stream holds once decompressed, and how it was compressed.
 pub(super) fn decompress<'r>(mut from: impl Read + 'r) -> io::Result<(Compression, Box<dyn Read + 'r>)> {
     let mut first = Vec::with_capacity(4);
@@ -262,9 +267,20 @@ impl Store {
     /// Moves a finished layer to where it is found by its digest.
     fn install(&self, scratch: Scratch, info: LayerInfo) -> Result<LayerInfo, ImageError> {
         let home = self.layer_home(&info.diff_id);
-        let work = scratch.work();
-        if work.is_dir() {
-            fs::remove_dir_all(&work).map_err(ImageError::file("remove", &work))?;
+        // What else was kept beside the layer while it was made goes.
+        let made = scratch.path().to_owned();
+        for entry in fs::read_dir(&made).map_err(ImageError::file("read", &made))? {
+            let entry = entry.map_err(ImageError::file("read", &made))?;
+            let path = entry.path();
+            if matches!(entry.file_name().to_str(), Some("fs" | "implied.json")) {
+                continue;
+            }
+            let removed = if path.is_dir() {
+                fs::remove_dir_all(&path)
+            } else {
+                fs::remove_file(&path)
+            };
+            removed.map_err(ImageError::file("remove", &path))?;
         }
         let description = serde_json::to_vec(&info).map_err(ImageError::document("a layer's description"))?;
         let path = scratch.path().join("layer.json");

@@ -23,8 +23,10 @@ mod view;
 
 pub use archive::Loaded;
 pub use config::{ContainerConfig, Empty, Healthcheck, History, ImageConfig, Platform, RootFs};
+pub(crate) use digest::{Hasher, HashingReader};
 pub use digest::{is_digest, sha256};
 pub use layers::Scratch;
+pub(crate) use layers::plain as decompress;
 pub use pack::{PackError, PackOptions, pack_directory};
 pub use progress::{Progress, ProgressSink, silent};
 pub use reference::{Reference, ReferenceError, Source};

@@ -213,6 +213,16 @@ impl Found {
     }
 }
 
+impl Found {
+    /// Returns the extended attributes of a regular file or directory.
+    pub(crate) fn xattrs(&self) -> io::Result<tree::Xattrs> {
+        match self.kind() {
+            FileType::RegularFile | FileType::Directory => Ok(tree::xattrs(self.open()?.as_fd())?),
+            _ => Ok(Vec::new()),
+        }
+    }
+}
+
 /// Returns the parts of a path that lead somewhere; `/` and `.` do not.
 fn components(path: &Path) -> VecDeque<OsString> {
     path.components()

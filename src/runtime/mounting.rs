@@ -1,14 +1,14 @@
 //! Mounts: from the words of a spec to the kernel's new mount calls, always onto an open file, never onto a path.
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::Mount;
 use rustix::fs::{CWD, FileType, Mode, OFlags};
 use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, fsconfig_create, fsconfig_set_flag,
-    fsconfig_set_string, fsmount, fsopen, move_mount, open_tree,
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, fsconfig_create, fsconfig_set_fd,
+    fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, move_mount, open_tree,
 };
 
 use crate::os::mount::{Attributes, set_attributes};
@@ -177,7 +177,14 @@ pub fn root_mount(root: &Root) -> io::Result<OwnedFd> {
             let context = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
             fsconfig_set_string(&context, "source", "overlay")?;
             for layer in lower {
-                fsconfig_set_string(&context, "lowerdir+", layer.as_path())?;
+                if lower.iter().any(|other| other != layer && other.starts_with(layer)) {
+                    // `mount_of_containing` says why.
+                    let mount = mount_of_containing(layer)?;
+                    fsconfig_set_fd(&context, "lowerdir+", mount.as_fd())
+                        .or_else(|_| fsconfig_set_string(&context, "lowerdir+", fd_path(mount.as_fd())))?;
+                } else {
+                    fsconfig_set_string(&context, "lowerdir+", layer.as_path())?;
+                }
             }
             fsconfig_set_string(&context, "upperdir", upper.as_path())?;
             fsconfig_set_string(&context, "workdir", work.as_path())?;
@@ -189,6 +196,35 @@ pub fn root_mount(root: &Root) -> io::Result<OwnedFd> {
             )?)
         }
     }
+}
+
+/// Makes a layer of a directory that other layers lie in, as `/` of this host has the store in it.
+///
+/// Overlayfs refuses layers inside of each other. It looks no further than its own file systems, though: behind an overlay
+/// of its own (with nothing beside it but an empty tmpfs, as one directory alone makes none) the directory is another one.
+fn mount_of_containing(directory: &Path) -> io::Result<OwnedFd> {
+    let nothing = new_file_system(
+        "tmpfs",
+        "nothing",
+        &[("size".to_owned(), Some("4k".to_owned()))],
+        READ_ONLY,
+    )?;
+    let context = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
+    fsconfig_set_string(&context, "source", "overlay")?;
+    fsconfig_set_string(&context, "lowerdir+", directory)?;
+    fsconfig_set_fd(&context, "lowerdir+", nothing.as_fd())
+        .or_else(|_| fsconfig_set_string(&context, "lowerdir+", fd_path(nothing.as_fd())))?;
+    fsconfig_create(&context)?;
+    Ok(fsmount(
+        &context,
+        FsMountFlags::FSMOUNT_CLOEXEC,
+        MountAttrFlags::MOUNT_ATTR_RDONLY,
+    )?)
+}
+
+/// The way to an open file for a call that takes paths only.
+fn fd_path(file: BorrowedFd<'_>) -> String {
+    format!("/proc/self/fd/{}", file.as_raw_fd())
 }
 
 /// Attaches a root file system to a directory of this mount namespace, which must be private, and returns its root.

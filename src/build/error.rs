@@ -1,0 +1,203 @@
+//! What can go wrong with a build, shown with the lines of the Dockerfile it happened at.
+
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+
+use super::expand::ExpandError;
+use crate::image::{ImageError, ReferenceError};
+use crate::runtime::RuntimeError;
+
+/// Why a build failed, and where in the Dockerfile.
+#[derive(Debug)]
+pub struct BuildError {
+    pub problem: Box<Problem>,
+    pub place: Option<Box<Place>>,
+    /// The last lines that the failing command printed.
+    pub output: Vec<String>,
+}
+
+/// The lines of a Dockerfile that an error is about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// The Dockerfile's name.
+    pub file: String,
+    /// 1-based.
+    pub line: usize,
+    pub column: usize,
+    /// Number and text of the lines to show.
+    pub lines: Vec<(usize, String)>,
+    /// How many characters of the first line the caret underlines.
+    pub length: usize,
+}
+
+/// What went wrong.
+#[derive(Debug, thiserror::Error)]
+pub enum Problem {
+    #[error("failed to read dockerfile: {path}")]
+    ReadDockerfile {
+        path: String,
+        #[source]
+        source: io::Error,
+    },
+    #[error("unable to prepare context: path {0:?} not found")]
+    Context(PathBuf),
+    #[error("cannot read {path}")]
+    ReadContext {
+        path: String,
+        #[source]
+        source: io::Error,
+    },
+    #[error("dockerfile parse error: {0}")]
+    Syntax(String),
+    #[error("failed to process {word:?}: {source}")]
+    Expand { word: String, source: ExpandError },
+    #[error("syntax error in pattern: {0:?}")]
+    Pattern(String),
+    #[error("target stage {0:?} could not be found")]
+    Target(String),
+    #[error("base name ({0}) should not be blank")]
+    BlankBase(String),
+    #[error("failed to parse stage name {name:?}")]
+    BaseName {
+        name: String,
+        #[source]
+        source: ReferenceError,
+    },
+    #[error("{name}: {source}")]
+    Base { name: String, source: ImageError },
+    #[error("invalid from flag value {0}: a stage cannot copy from itself or a later one")]
+    CopyFromLater(String),
+    #[error("failed to compute cache key: failed to calculate checksum of ref: {0:?}: not found")]
+    MissingSource(String),
+    #[error("cannot read {path}")]
+    ReadSource {
+        path: String,
+        #[source]
+        source: io::Error,
+    },
+    #[error("cannot write {}", path.display())]
+    Write {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error("cannot copy to non-directory: {}", .0.display())]
+    NotADirectory(PathBuf),
+    #[error("cannot replace to directory {} with file", .0.display())]
+    OverDirectory(PathBuf),
+    #[error("{} is a socket, which cannot be copied", .0.display())]
+    Socket(PathBuf),
+    #[error("When using COPY with more than one source file, the destination must be a directory and end with a /")]
+    SeveralSources,
+    #[error("unable to find user or group {0:?} in the image")]
+    UnknownOwner(String),
+    #[error("invalid chmod parameter: {0:?}; it should be octal, between 0 and 07777")]
+    Mode(String),
+    #[error("ADD {0}: only local files can be added")]
+    RemoteAdd(String),
+    #[error("{0}: this kind of archive cannot be unpacked (gzip, zstd and plain tar can)")]
+    ArchiveKind(String),
+    #[error("cannot unpack {path}")]
+    Unpack {
+        path: String,
+        #[source]
+        source: crate::image::UnpackError,
+    },
+    #[error("invalid containerPort: {0}")]
+    Port(String),
+    #[error("invalid duration {0:?}")]
+    Duration(String),
+    #[error("invalid value for {0}")]
+    Flag(String),
+    #[error("STOPSIGNAL {0}: invalid signal")]
+    Signal(String),
+    #[error("process {command:?} did not complete successfully: exit code: {code}")]
+    Exit { command: String, code: i32 },
+    #[error("process {command:?} could not be run")]
+    Run {
+        command: String,
+        #[source]
+        source: RuntimeError,
+    },
+    #[error("RUN needs the container runtime, which is not at hand")]
+    NoRuntime,
+    #[error(transparent)]
+    Image(#[from] ImageError),
+    #[error("the build was interrupted")]
+    Interrupted,
+}
+
+impl BuildError {
+    /// Returns the message alone, as BuildKit words it.
+    pub fn message(&self) -> String {
+        let mut text = format!("failed to solve: {}", self.problem);
+        let mut cause = std::error::Error::source(&*self.problem);
+        while let Some(error) = cause {
+            let more = error.to_string();
+            if !text.ends_with(&more) {
+                text.push_str(": ");
+                text.push_str(&more);
+            }
+            cause = error.source();
+        }
+        text
+    }
+}
+
+impl std::error::Error for BuildError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&*self.problem)
+    }
+}
+
+impl From<Problem> for BuildError {
+    fn from(problem: Problem) -> Self {
+        Self {
+            problem: Box::new(problem),
+            place: None,
+            output: Vec::new(),
+        }
+    }
+}
+
+impl From<ImageError> for BuildError {
+    fn from(error: ImageError) -> Self {
+        Problem::Image(error).into()
+    }
+}
+
+/// The message, the lines with a caret under the instruction, and what its command printed last.
+impl fmt::Display for BuildError {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.message())?;
+        if let Some(place) = &self.place {
+            let width = place.lines.last().map_or(1, |(number, _)| number.to_string().len());
+            write!(
+                formatter,
+                "\n{:width$}--> {}:{}:{}\n{:width$} |",
+                "", place.file, place.line, place.column, ""
+            )?;
+            for (number, text) in &place.lines {
+                write!(formatter, "\n{number:width$} | {text}")?;
+                if *number == place.line {
+                    let carets = "^".repeat(place.length.max(1));
+                    write!(
+                        formatter,
+                        "\n{:width$} | {:indent$}{carets}",
+                        "",
+                        "",
+                        indent = place.column - 1
+                    )?;
+                }
+            }
+        }
+        if !self.output.is_empty() {
+            formatter.write_str("\nits last output:")?;
+            for line in &self.output {
+                write!(formatter, "\n  {line}")?;
+            }
+        }
+        Ok(())
+    }
+}

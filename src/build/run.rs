@@ -1,0 +1,273 @@
+//! `RUN`: a command in a container whose writable layer becomes the step's layer.
+//!
+//! The container sees the stage's files, the network it may use, and nothing else of this machine: no environment, no sockets,
+//! no other directory. What the runtime needs as places to mount on lies in a bottom layer of its own, so that nothing of it is
+//! ever part of the image.
+
+use std::fs;
+use std::io::{self, Read as _, Seek as _, SeekFrom};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use oci_spec::runtime::LinuxNamespaceType;
+use serde::Deserialize;
+
+use super::error::Problem;
+use super::progress::{BuildEvent, BuildSink};
+use crate::image::{Scratch, View};
+use crate::runtime::{Container, Launch, Log, Root, Runtime, spec};
+
+/// A command to run.
+pub(super) struct Command {
+    pub arguments: Vec<String>,
+    pub environment: Vec<String>,
+    pub directory: String,
+    pub user: String,
+    /// A here-document with a first line that chooses its program.
+    pub script: Option<String>,
+    /// `host` or `none`.
+    pub network: Network,
+    pub extra_hosts: Vec<(String, String)>,
+    pub shm_size: Option<u64>,
+    pub privileged: bool,
+}
+
+/// What of the network a step may use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Network {
+    #[default]
+    Host,
+    None,
+}
+
+/// Where a script of a here-document lies in the container.
+pub(super) const SCRIPT: &str = "/dev/pipes/EOF";
+
+/// How many of the last lines an error shows.
+const LAST_LINES: usize = 20;
+
+/// What became of a command.
+pub(super) struct Outcome {
+    pub code: i32,
+    pub last_lines: Vec<String>,
+}
+
+/// Runs a command over the layers (top first); what it writes is in the scratch layer afterwards.
+pub(super) async fn run(
+    runtime: &Runtime,
+    layers: &[PathBuf],
+    scratch: &Scratch,
+    command: Command,
+    step: usize,
+    sink: &BuildSink,
+) -> Result<Outcome, Problem> {
+    let shown = command.arguments.join(" ");
+    let prepare = |source| Problem::Write {
+        path: scratch.path().to_owned(),
+        source,
+    };
+    let (spec, lower) = surroundings(layers, scratch, &command).map_err(prepare)?;
+    let log = scratch.path().join("output.log");
+    let name = scratch
+        .path()
+        .file_name()
+        .unwrap_or_default()
+        .to_string_lossy()
+        .into_owned();
+    let root = Root::Overlay {
+        lower,
+        upper: scratch.upper(),
+        work: scratch.work(),
+    };
+    let mut launch = Launch::new(format!("build-{name}"), scratch.path().join("container"), spec, root);
+    launch.log = Log::JsonFile {
+        path: log.clone(),
+        max_size: None,
+        max_files: 1,
+    };
+    let container = runtime
+        .start(launch)
+        .await
+        .map_err(|source| Problem::Run { command: shown, source })?;
+    let mut guard = KillOnDrop(Some(container.clone()));
+    let mut output = Output::new(log, step, sink.clone());
+    let ended = container.wait();
+    tokio::pin!(ended);
+    let record = loop {
+        tokio::select! {
+            record = &mut ended => break record,
+            () = tokio::time::sleep(Duration::from_millis(30)) => output.pump(),
+        }
+    };
+    guard.0 = None;
+    output.pump();
+    // The shim's own farewell: its directory goes with the scratch layer.
+    let _ = container.farewell().await;
+    Ok(Outcome {
+        code: record.code,
+        last_lines: output.last,
+    })
+}
+
+/// Ends a step's processes when nobody waits for it any more.
+struct KillOnDrop(Option<Container>);
+
+impl Drop for KillOnDrop {
+    fn drop(&mut self) {
+        if let (Some(container), Ok(runtime)) = (self.0.take(), tokio::runtime::Handle::try_current()) {
+            runtime.spawn(async move {
+                // It may have ended by itself.
+                let _ = container.kill_all().await;
+            });
+        }
+    }
+}
+
+/// Returns the spec, and the layers with one below them that has what is mounted on.
+fn surroundings(
+    layers: &[PathBuf],
+    scratch: &Scratch,
+    command: &Command,
+) -> io::Result<(oci_spec::runtime::Spec, Vec<PathBuf>)> {
+    let mut spec = spec::default_spec();
+    if command.privileged {
+        spec::make_privileged(&mut spec);
+    }
+    if let Some(size) = command.shm_size {
+        spec.set_mounts(Some(spec::default_mounts(size)));
+    }
+    if let Some(process) = spec.process_mut() {
+        process.set_args(Some(command.arguments.clone()));
+        process.set_env(Some(command.environment.clone()));
+        process.set_cwd(PathBuf::from(&command.directory));
+        process
+            .user_mut()
+            .set_username(Some(command.user.clone()).filter(|user| !user.is_empty()));
+    }
+    spec.set_hostname(Some("buildkitsandbox".to_owned()));
+    let mut files: Vec<(&str, String)> = Vec::new();
+    match command.network {
+        Network::Host => {
+            spec::set_namespace(&mut spec, LinuxNamespaceType::Network, None);
+            // These would be the machine's own.
+            if let Some(linux) = spec.linux_mut() {
+                linux.set_sysctl(None);
+            }
+            files.push((
+                "/etc/resolv.conf",
+                fs::read_to_string("/etc/resolv.conf").unwrap_or_default(),
+            ));
+        }
+        Network::None => files.push(("/etc/resolv.conf", String::new())),
+    }
+    let mut hosts = "127.0.0.1\tlocalhost buildkitsandbox\n::1\tlocalhost ip6-localhost ip6-loopback\n".to_owned();
+    for (name, address) in &command.extra_hosts {
+        hosts.push_str(&format!("{address}\t{name}\n"));
+    }
+    files.push(("/etc/hosts", hosts));
+    let directory = scratch.path().join("mounts");
+    fs::create_dir(&directory)?;
+    let mounts = spec.mounts_mut().get_or_insert_default();
+    let mut targets: Vec<(PathBuf, bool)> = mounts.iter().map(|mount| (mount.destination().clone(), true)).collect();
+    for (path, text) in files {
+        let file = directory.join(path.trim_start_matches('/').replace('/', "-"));
+        fs::write(&file, text)?;
+        mounts.push(spec::bind(file, path, true, "rprivate"));
+        targets.push((PathBuf::from(path), false));
+    }
+    if let Some(script) = &command.script {
+        use std::os::unix::fs::PermissionsExt as _;
+        let file = directory.join("script");
+        fs::write(&file, script)?;
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o755))?;
+        mounts.push(spec::bind(file, SCRIPT, true, "rprivate"));
+    }
+    let scaffold = scaffold(layers, &scratch.path().join("scaffold"), &targets)?;
+    let mut lower = layers.to_vec();
+    lower.push(scaffold);
+    Ok((spec, lower))
+}
+
+/// Makes a bottom layer that has, of the places to mount on, those that no layer has.
+fn scaffold(layers: &[PathBuf], scaffold: &Path, targets: &[(PathBuf, bool)]) -> io::Result<PathBuf> {
+    fs::create_dir(scaffold)?;
+    let view = View::open(layers)?;
+    for (target, is_directory) in targets {
+        // `/dev` and the like are covered before anything is mounted in them.
+        if target.starts_with("/dev") && target != Path::new("/dev") || target.starts_with("/sys/") {
+            continue;
+        }
+        // A link that leads nowhere yet is followed to where it would lead.
+        let resolved = view.resolve(target)?;
+        if view.find_link(&resolved)?.is_some() {
+            continue;
+        }
+        let place = scaffold.join(resolved.strip_prefix("/").unwrap_or(&resolved));
+        if *is_directory {
+            fs::create_dir_all(&place)?;
+        } else {
+            if let Some(parent) = place.parent() {
+                fs::create_dir_all(parent)?;
+            }
+            fs::write(&place, "")?;
+        }
+    }
+    Ok(scaffold.to_owned())
+}
+
+/// Passes on what a command prints while it runs.
+struct Output {
+    path: PathBuf,
+    read: u64,
+    rest: String,
+    step: usize,
+    sink: BuildSink,
+    last: Vec<String>,
+}
+
+#[derive(Deserialize)]
+struct Record {
+    log: String,
+    stream: String,
+}
+
+impl Output {
+    fn new(path: PathBuf, step: usize, sink: BuildSink) -> Self {
+        Self {
+            path,
+            read: 0,
+            rest: String::new(),
+            step,
+            sink,
+            last: Vec::new(),
+        }
+    }
+
+    fn pump(&mut self) {
+        // The file appears with the first line; until then there is nothing to tell.
+        let Ok(mut file) = fs::File::open(&self.path) else {
+            return;
+        };
+        let mut bytes = Vec::new();
+        if file.seek(SeekFrom::Start(self.read)).is_err() || file.read_to_end(&mut bytes).is_err() {
+            return;
+        }
+        self.read += bytes.len() as u64;
+        self.rest.push_str(&String::from_utf8_lossy(&bytes));
+        while let Some(end) = self.rest.find('\n') {
+            let line: String = self.rest.drain(..=end).collect();
+            let Ok(record) = serde_json::from_str::<Record>(&line) else {
+                continue;
+            };
+            self.last
+                .extend(record.log.lines().map(|line| line.trim_end_matches('\r').to_owned()));
+            let surplus = self.last.len().saturating_sub(LAST_LINES);
+            self.last.drain(..surplus);
+            (self.sink)(BuildEvent::Output {
+                step: self.step,
+                stderr: record.stream == "stderr",
+                text: record.log,
+            });
+        }
+    }
+}
