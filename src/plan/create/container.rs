@@ -59,8 +59,8 @@ pub fn container(request: &ContainerRequest<'_>) -> Result<(ContainerCreateBody,
         annotations: mapping(&service.annotations),
         binds: some(mounts.binds),
         mounts: some(mounts.mounts),
-        cap_add: some(service.cap_add.clone()),
-        cap_drop: some(service.cap_drop.clone()),
+        cap_add: some(service.cap_add.iter().map(|name| capability(name))),
+        cap_drop: some(service.cap_drop.iter().map(|name| capability(name))),
         network_mode: Some(network_mode),
         init: service.init,
         ipc_mode: text(&service.ipc),
@@ -69,12 +69,12 @@ pub fn container(request: &ContainerRequest<'_>) -> Result<(ContainerCreateBody,
         restart_policy: resources::restart_policy(service)?,
         shm_size: number(service.shm_size.0),
         sysctls: mapping(&service.sysctls),
-        port_bindings: port_bindings(&service.ports),
+        port_bindings: Some(port_bindings(&service.ports)),
         volumes_from: some(service.volumes_from.clone()),
         dns: some(service.dns.clone()),
         dns_search: some(service.dns_search.clone()),
         dns_options: some(service.dns_opt.clone()),
-        extra_hosts: some(service.extra_hosts.to_list(":")),
+        extra_hosts: Some(service.extra_hosts.to_list(":")),
         security_opt: some(security_opt),
         storage_opt: mapping(&service.storage_opt),
         userns_mode: text(&service.userns_mode),
@@ -204,7 +204,7 @@ fn container_port(port: &Port) -> String {
     format!("{}/{protocol}", port.target)
 }
 
-fn port_bindings(ports: &[Port]) -> Option<PortMap> {
+fn port_bindings(ports: &[Port]) -> PortMap {
     let mut bindings = PortMap::new();
     for port in ports {
         bindings
@@ -216,7 +216,18 @@ fn port_bindings(ports: &[Port]) -> Option<PortMap> {
                 host_port: Some(port.published.clone()),
             });
     }
-    (!bindings.is_empty()).then_some(bindings)
+    bindings
+}
+
+/// Returns the name as the engine lists it: `CAP_NET_ADMIN`.
+// moby client/container_create.go: normalizeCapabilities
+fn capability(name: &str) -> String {
+    let name = name.trim().to_uppercase();
+    if name == "ALL" || name.starts_with("CAP_") {
+        name
+    } else {
+        format!("CAP_{name}")
+    }
 }
 
 fn health_check(check: &HealthCheck) -> Result<HealthConfig, CreateError> {
@@ -386,6 +397,18 @@ mod tests {
             .map(|binding| binding.host_port.clone().unwrap())
             .collect();
         assert_eq!(published, ["8080", "8081"]);
+    }
+
+    #[test]
+    fn capabilities_are_listed_by_their_whole_names() {
+        let service = Service {
+            cap_add: vec!["net_admin".into(), "CAP_SYS_TIME".into()],
+            cap_drop: vec!["ALL".into()],
+            ..web()
+        };
+        let host = body(service).host_config.unwrap();
+        assert_eq!(host.cap_add.unwrap(), ["CAP_NET_ADMIN", "CAP_SYS_TIME"]);
+        assert_eq!(host.cap_drop.unwrap(), ["ALL"]);
     }
 
     #[test]

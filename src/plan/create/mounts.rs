@@ -228,3 +228,147 @@ fn clean(target: &str) -> String {
         .display()
         .to_string()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{TmpfsOptions, Volume};
+    use crate::plan::create::Host;
+    use crate::plan::observed::{Container, Image, Mounted};
+
+    fn of(volumes: Vec<Mount>, inherit: Option<&Container>) -> Mounts {
+        let project = Project {
+            name: "p".into(),
+            working_dir: "/work".into(),
+            volumes: [(
+                "data".to_owned(),
+                Volume {
+                    name: "p_data".into(),
+                    ..Volume::default()
+                },
+            )]
+            .into(),
+            ..Project::default()
+        };
+        let service = Service {
+            name: "web".into(),
+            volumes,
+            ..Service::default()
+        };
+        let image = Image {
+            volumes: vec!["/from-image".into()],
+            ..Image::default()
+        };
+        let request = ContainerRequest {
+            project: &project,
+            service: &service,
+            number: Some(1),
+            name: "p-web-1",
+            image: Some(&image),
+            image_name: "i",
+            inherit,
+            links: &[],
+            labels: BTreeMap::new(),
+            auto_remove: false,
+            attach_stdin: false,
+            use_aliases: true,
+            host: &Host::default(),
+        };
+        mounts(&request, &mut Vec::new()).unwrap()
+    }
+
+    fn mount(kind: &str, source: &str, target: &str) -> Mount {
+        Mount {
+            r#type: kind.into(),
+            source: source.into(),
+            target: target.into(),
+            ..Mount::default()
+        }
+    }
+
+    #[test]
+    fn the_short_form_is_used_where_it_can_say_all() {
+        let read_only = Mount {
+            read_only: true,
+            ..mount("bind", "/src", "/b/./c")
+        };
+        let strict = Mount {
+            bind: Some(BindOptions::default()),
+            ..mount("bind", "/src", "/strict")
+        };
+        let unfilled = Mount {
+            volume: Some(VolumeOptions {
+                nocopy: true,
+                ..VolumeOptions::default()
+            }),
+            ..mount("volume", "data", "/unfilled")
+        };
+        let found = of(
+            vec![
+                mount("volume", "data", "/data"),
+                read_only,
+                strict,
+                unfilled,
+                mount("volume", "", "/anonymous"),
+            ],
+            None,
+        );
+        assert_eq!(found.binds, ["/src:/b/c:ro", "p_data:/data:rw"]);
+        let long: Vec<_> = found
+            .mounts
+            .iter()
+            .map(|mount| (mount.target.as_deref().unwrap(), mount.source.as_deref()))
+            .collect();
+        assert_eq!(
+            long,
+            [
+                ("/anonymous", None),
+                ("/strict", Some("/src")),
+                ("/unfilled", Some("p_data"))
+            ]
+        );
+    }
+
+    #[test]
+    fn anonymous_volumes_are_inherited_and_others_are_not() {
+        let mounted = |kind: &str, name: &str, destination: &str| Mounted {
+            kind: kind.into(),
+            name: name.into(),
+            destination: destination.into(),
+            writable: true,
+            ..Mounted::default()
+        };
+        let replaced = Container {
+            mounts: vec![
+                mounted("volume", "a1", "/anonymous"),
+                mounted("volume", "a2", "/from-image"),
+                mounted("volume", "a3", "/no-more"),
+                mounted("tmpfs", "", "/anonymous-memory"),
+            ],
+            ..Container::default()
+        };
+        let found = of(vec![mount("volume", "", "/anonymous")], Some(&replaced));
+        let sources: Vec<_> = found
+            .mounts
+            .iter()
+            .map(|mount| (mount.target.as_deref().unwrap(), mount.source.as_deref().unwrap()))
+            .collect();
+        assert_eq!(sources, [("/anonymous", "a1"), ("/from-image", "a2")]);
+    }
+
+    #[test]
+    fn memory_has_a_size() {
+        let memory = Mount {
+            tmpfs: Some(TmpfsOptions {
+                size: crate::model::Bytes(1 << 20),
+                ..TmpfsOptions::default()
+            }),
+            ..mount("tmpfs", "", "/memory")
+        };
+        let found = of(vec![memory], None);
+        assert_eq!(
+            found.mounts[0].tmpfs_options.as_ref().unwrap().size_bytes,
+            Some(1 << 20)
+        );
+    }
+}

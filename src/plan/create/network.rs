@@ -164,9 +164,68 @@ pub fn endpoint(
             ipv6_address: text(&settings.ipv6_address),
             link_local_ips: some(settings.link_local_ips.clone()),
         }),
+        ip_address: text(&settings.ipv4_address),
         mac_address: text(&settings.mac_address),
         driver_opts: mapping(&driver_opts),
         gw_priority: number(settings.gw_priority),
         ..EndpointSettings::default()
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Ipam, IpamPool, ServiceNetwork};
+
+    #[test]
+    fn a_network_is_labelled_and_has_pools_only_if_the_file_says_so() {
+        let project = Project {
+            name: "p".into(),
+            ..Project::default()
+        };
+        let plain = Network {
+            name: "p_back".into(),
+            ..Network::default()
+        };
+        let request = network(&project, "back", &plain);
+        assert_eq!(request.ipam, None);
+        let found = request.labels.unwrap();
+        assert_eq!(found[labels::NETWORK], "back");
+        assert_eq!(found[labels::PROJECT], "p");
+        assert_eq!(found[labels::CONFIG_HASH], network_hash(&plain));
+        let with_pool = Network {
+            ipam: Ipam {
+                config: vec![IpamPool {
+                    subnet: "10.0.0.0/24".into(),
+                    ..IpamPool::default()
+                }],
+                ..Ipam::default()
+            },
+            ..plain
+        };
+        let pools = network(&project, "back", &with_pool).ipam.unwrap().config.unwrap();
+        assert_eq!(pools[0].subnet.as_deref(), Some("10.0.0.0/24"));
+    }
+
+    #[test]
+    fn a_container_is_known_by_its_name_its_services_and_its_aliases() {
+        let service = Service {
+            name: "web".into(),
+            networks: [(
+                "back".to_owned(),
+                Some(ServiceNetwork {
+                    aliases: vec!["www".into()],
+                    interface_name: "eth7".into(),
+                    ..ServiceNetwork::default()
+                }),
+            )]
+            .into(),
+            ..Service::default()
+        };
+        let place = endpoint(&service, "back", "p-web-1", true, &[]).unwrap();
+        assert_eq!(place.aliases.unwrap(), ["p-web-1", "web", "www"]);
+        assert_eq!(place.driver_opts.unwrap()[INTERFACE_NAME], "eth7");
+        let one_off = endpoint(&service, "back", "p-web-run-1", false, &[]).unwrap();
+        assert_eq!(one_off.aliases.unwrap(), ["p-web-run-1"]);
+    }
 }
