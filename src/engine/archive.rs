@@ -380,6 +380,16 @@ fn append<W: Write>(
     }
 }
 
+/// Unpacks the context of a build into a directory of ours.
+pub fn unpack_context<R: Read + 'static>(directory: &Path, tar: R) -> io::Result<()> {
+    let target = rustix::fs::open(
+        directory,
+        OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC,
+        Mode::empty(),
+    )?;
+    unpack(&target, tar, false)
+}
+
 /// Unpacks a tar below an open directory, and follows no link on the way.
 fn unpack<R: Read + 'static>(target: &OwnedFd, tar: R, keep_kinds: bool) -> io::Result<()> {
     let mut archive = tar::Archive::new(decompressed(tar)?);

@@ -1,23 +1,220 @@
-//! `/build`.
+//! `/build`: images from Dockerfiles, their context as a tar or as a directory of this machine.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use serde::Deserialize;
+use serde_json::{Value, json};
 
 use super::error::ApiError;
+use super::images::{Lines, body_reader, login, reference, streaming};
 use super::request::Call;
-use super::response::Answer;
+use super::response::{self, Answer};
+use crate::build::{self, BuildRequest, BuildSink, DockerfileSource, Plain};
+use crate::engine::config::without_nulls;
+use crate::engine::{Engine, EngineError, archive};
+use crate::image::{Image, Platform, PullOptions, Reference};
+
+/// What a build is asked for, whichever way it came.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct Wishes {
+    /// A directory of this machine; only where no tar comes along.
+    context: PathBuf,
+    dockerfile: String,
+    /// The Dockerfile's text, which then is in no file.
+    dockerfile_inline: Option<String>,
+    target: String,
+    tags: Vec<String>,
+    arguments: BTreeMap<String, String>,
+    labels: BTreeMap<String, String>,
+    no_cache: bool,
+    pull: bool,
+    platform: String,
+    network: String,
+    extra_hosts: Vec<String>,
+    shm_size: u64,
+    quiet: bool,
+}
 
 /// `POST /build`
 pub async fn from_tar(call: Call) -> Answer {
-    let _ = call;
-    Err(ApiError::not_implemented("building"))
+    let query = &call.query;
+    if query.get("remote").is_some() {
+        return Err(ApiError::not_implemented(
+            "a context at an address is not supported; send it as a tar",
+        ));
+    }
+    if query.get("version") == Some("2") || query.get("session").is_some() {
+        return Err(ApiError::not_implemented(
+            "BuildKit sessions are not supported; set DOCKER_BUILDKIT=0",
+        ));
+    }
+    let map = |name: &str| -> Result<BTreeMap<String, String>, ApiError> {
+        let Some(text) = query.get(name) else {
+            return Ok(BTreeMap::new());
+        };
+        let value: Value = serde_json::from_str(text)
+            .map_err(|cause| ApiError::bad_request(format!("error reading {name}: {cause}")))?;
+        serde_json::from_value(without_nulls(value))
+            .map_err(|cause| ApiError::bad_request(format!("error reading {name}: {cause}")))
+    };
+    let text = |name: &str| query.get(name).unwrap_or_default().to_owned();
+    let wishes = Wishes {
+        dockerfile: text("dockerfile"),
+        target: text("target"),
+        tags: query
+            .all("t")
+            .filter(|tag| !tag.is_empty())
+            .map(str::to_owned)
+            .collect(),
+        arguments: map("buildargs")?,
+        labels: map("labels")?,
+        no_cache: query.flag("nocache"),
+        pull: query.flag("pull"),
+        platform: text("platform"),
+        network: text("networkmode"),
+        extra_hosts: query.all("extrahosts").map(str::to_owned).collect(),
+        shm_size: query.number("shmsize")?.unwrap_or_default(),
+        quiet: query.flag("q"),
+        ..Wishes::default()
+    };
+    let login = login(&call);
+    let directory = tempfile::Builder::new()
+        .prefix("build-")
+        .tempdir_in(call.engine.paths.state_dir())
+        .map_err(EngineError::file(
+            "cannot create a directory in",
+            call.engine.paths.state_dir(),
+        ))?;
+    let mut request = request(&call.engine, directory.path().to_path_buf(), &wishes)?;
+    request.pull_options.login = login;
+    let engine = Arc::clone(&call.engine);
+    let tar = body_reader(call.body);
+    Ok(streaming(&engine.clone(), move |lines| async move {
+        let target = directory.path().to_path_buf();
+        let unpacked = engine.blocking(move || archive::unpack_context(&target, tar)).await;
+        match unpacked {
+            Ok(Ok(())) => run(&engine, request, &wishes, &lines).await,
+            Ok(Err(cause)) => lines.fail(&format!("Error processing tar file: {cause}")),
+            Err(cause) => lines.fail(&cause.chain()),
+        }
+        // Large contexts take a while to go.
+        let _ = engine.blocking(move || drop(directory)).await;
+    }))
 }
 
-/// `POST /compose/build`
+/// `POST /compose/build`: the context is a directory of this machine and is not copied.
 pub async fn from_directory(call: Call) -> Answer {
-    let _ = call;
-    Err(ApiError::not_implemented("building"))
+    let engine = Arc::clone(&call.engine);
+    let login = login(&call);
+    let body = without_nulls(call.json::<Value>().await?);
+    let wishes: Wishes =
+        serde_json::from_value(body).map_err(|cause| ApiError::bad_request(format!("invalid JSON: {cause}")))?;
+    if !wishes.context.is_absolute() {
+        return Err(ApiError::bad_request("the context must be an absolute path"));
+    }
+    let mut request = request(&engine, wishes.context.clone(), &wishes)?;
+    request.pull_options.login = login;
+    Ok(streaming(&engine.clone(), move |lines| async move {
+        run(&engine, request, &wishes, &lines).await;
+    }))
+}
+
+fn request(engine: &Engine, context: PathBuf, wishes: &Wishes) -> Result<BuildRequest, ApiError> {
+    let mut request = BuildRequest::new(context, engine.store.clone(), Some(engine.runtime.clone()));
+    if let Some(text) = &wishes.dockerfile_inline {
+        request.dockerfile = DockerfileSource::Inline(text.clone());
+    } else if !wishes.dockerfile.is_empty() {
+        request.dockerfile = DockerfileSource::Path(PathBuf::from(&wishes.dockerfile));
+    }
+    request.target = Some(wishes.target.clone()).filter(|target| !target.is_empty());
+    request.arguments.clone_from(&wishes.arguments);
+    request.labels.clone_from(&wishes.labels);
+    request.tags = wishes
+        .tags
+        .iter()
+        .map(|tag| reference(tag, None))
+        .collect::<Result<Vec<Reference>, ApiError>>()?;
+    request.no_cache = wishes.no_cache;
+    request.pull = wishes.pull;
+    if !wishes.platform.is_empty() {
+        let platform = Platform::parse(&wishes.platform).ok_or_else(|| {
+            ApiError::bad_request(format!(
+                "\"{}\": unknown operating system or architecture",
+                wishes.platform
+            ))
+        })?;
+        request.platform = Some(platform);
+    }
+    request.network = match wishes.network.as_str() {
+        "none" => build::Network::None,
+        // A build's network is the host's: nothing of it is published, and names resolve as they do there.
+        "" | "default" | "host" | "bridge" => build::Network::Host,
+        other => {
+            return Err(ApiError::not_implemented(format!(
+                "building on the network {other:?} is not supported; use \"host\" or \"none\""
+            )));
+        }
+    };
+    request.extra_hosts = wishes
+        .extra_hosts
+        .iter()
+        .filter_map(|host| host.split_once([':', '=']))
+        .map(|(name, address)| (name.to_owned(), address.to_owned()))
+        .collect();
+    request.shm_size = Some(wishes.shm_size).filter(|size| *size > 0);
+    request.pull_options = PullOptions::default();
+    Ok(request)
+}
+
+async fn run(engine: &Arc<Engine>, request: BuildRequest, wishes: &Wishes, lines: &Lines) {
+    let sink: BuildSink = {
+        let (lines, quiet) = (lines.clone(), wishes.quiet);
+        let plain = Mutex::new(Plain::default());
+        Arc::new(move |event| {
+            let text = plain.lock().unwrap_or_else(PoisonError::into_inner).lines(&event);
+            if !quiet && !text.is_empty() {
+                lines.send(&json!({ "stream": text }));
+            }
+        })
+    };
+    let built = engine
+        .on_own_thread(move || async move { build::build(request, sink).await })
+        .await;
+    match built {
+        Ok(Ok(image)) => finished(engine, &image, wishes, lines),
+        Ok(Err(cause)) => lines.fail(&crate::engine::error::chain(&cause)),
+        Err(cause) => lines.fail(&cause.chain()),
+    }
+}
+
+fn finished(engine: &Engine, image: &Image, wishes: &Wishes, lines: &Lines) {
+    lines.send(&json!({ "aux": { "ID": image.id } }));
+    if wishes.quiet {
+        lines.send(&json!({ "stream": format!("{}\n", image.id) }));
+    } else {
+        let digits = image.id.trim_start_matches("sha256:");
+        lines.send(&json!({ "stream": format!("Successfully built {}\n", digits.get(..12).unwrap_or(digits)) }));
+        for tag in &wishes.tags {
+            lines.send(&json!({ "stream": format!("Successfully tagged {tag}\n") }));
+        }
+    }
+    for tag in &wishes.tags {
+        engine.image_event(&image.id, tag, "tag");
+    }
 }
 
 /// `POST /build/prune`
 pub async fn prune(call: Call) -> Answer {
-    let _ = call;
-    Err(ApiError::not_implemented("building"))
+    let store = call.engine.store.clone();
+    let space = call
+        .engine
+        .blocking(move || store.prune_cache(|_, _| false))
+        .await?
+        .map_err(crate::engine::images::image_failure)?;
+    Ok(response::json(
+        &json!({ "CachesDeleted": null, "SpaceReclaimed": space }),
+    ))
 }

@@ -256,7 +256,7 @@ pub fn body_reader(body: Body) -> impl Read + Send + 'static {
 }
 
 /// Reads the login that the docker CLI sends along.
-fn login(call: &Call) -> Option<Login> {
+pub fn login(call: &Call) -> Option<Login> {
     use base64::Engine as _;
     let text = call.header("x-registry-auth")?;
     let bytes = base64::engine::general_purpose::URL_SAFE
