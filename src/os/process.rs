@@ -90,9 +90,15 @@ pub fn clone_into(_: &SingleThreaded, namespaces: u64, cgroup: Option<BorrowedFd
     }
 }
 
-/// Copies this process.
-pub fn fork(single: &SingleThreaded) -> io::Result<Fork> {
-    clone_into(single, 0, None)
+/// Copies this process and returns the copy's number, or nothing in the copy. Unlike [`clone_into`] this works under a
+/// filter that knows no `clone3`, as containers have.
+pub fn fork(_: &SingleThreaded) -> io::Result<Option<Pid>> {
+    // SAFETY: the caller has one thread (SingleThreaded), so the copy may do whatever the original may.
+    match unsafe { libc::fork() } {
+        0 => Ok(None),
+        number @ 1.. => Ok(Pid::from_raw(number)),
+        _ => Err(io::Error::last_os_error()),
+    }
 }
 
 /// Ends this process at once: no destructors, no buffers written, as a forked child must.
@@ -184,6 +190,17 @@ pub fn duplicate_onto(source: BorrowedFd<'_>, target: RawFd) -> io::Result<()> {
             // SAFETY: plain descriptor flags.
             unsafe { libc::fcntl(target, libc::F_SETFD, 0) };
         }
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
+/// Closes every descriptor but the standard ones: what a careless parent left open.
+pub fn close_inherited(_: &SingleThreaded) -> io::Result<()> {
+    // SAFETY: called first thing in a process of one thread, before anything in it owns a descriptor.
+    let result = unsafe { libc::syscall(libc::SYS_close_range, 3_u32, u32::MAX, 0) };
+    if result == 0 {
         Ok(())
     } else {
         Err(io::Error::last_os_error())

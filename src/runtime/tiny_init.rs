@@ -9,7 +9,7 @@ use std::process::ExitCode;
 
 use rustix::process::{Pid, WaitOptions};
 
-use crate::os::process::{Fork, SingleThreaded, StringTable, execute, exit_now, fork};
+use crate::os::process::{SingleThreaded, StringTable, execute, exit_now, fork};
 use crate::os::signal;
 
 /// The name this program runs under as process 1.
@@ -51,8 +51,8 @@ pub fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
         return ExitCode::FAILURE;
     }
     let child = match fork(&single) {
-        Ok(Fork::Child) => become_command(&command),
-        Ok(Fork::Parent(child)) => child.pid,
+        Ok(None) => become_command(&command),
+        Ok(Some(child)) => child,
         Err(_) => return ExitCode::FAILURE,
     };
     ExitCode::from(look_after(child, &signals))

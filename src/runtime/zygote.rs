@@ -7,7 +7,7 @@
 use std::os::fd::OwnedFd;
 use std::process::ExitCode;
 
-use crate::os::process::{Fork, SingleThreaded, exit_now, fork, take_stdin};
+use crate::os::process::{SingleThreaded, close_inherited, exit_now, fork, take_stdin};
 use crate::os::{memory, signal, socket};
 use crate::runtime::cgroup::Layout;
 use crate::runtime::protocol::ZygoteRequest;
@@ -21,6 +21,10 @@ pub fn main() -> ExitCode {
         return ExitCode::FAILURE;
     };
     memory::keep_small();
+    // Shims live long, and whoever waits for the end of a pipe of the engine's parents would wait for them.
+    if close_inherited(&single).is_err() {
+        return ExitCode::FAILURE;
+    }
     match take_stdin() {
         Ok(requests) => serve(single, requests),
         Err(_) => ExitCode::FAILURE,
@@ -45,7 +49,7 @@ fn serve(single: SingleThreaded, requests: OwnedFd) -> ExitCode {
                 else {
                     continue;
                 };
-                if let Ok(Fork::Child) = fork(&single) {
+                if let Ok(None) = fork(&single) {
                     // Or the engine would never see a zygote's death.
                     drop(requests);
                     let inheritance = Inheritance {
@@ -61,7 +65,7 @@ fn serve(single: SingleThreaded, requests: OwnedFd) -> ExitCode {
                 let (Some(engine), Some(plan)) = (descriptors.next(), descriptors.next()) else {
                     continue;
                 };
-                if let Ok(Fork::Child) = fork(&single) {
+                if let Ok(None) = fork(&single) {
                     // Or the engine would never see a zygote's death.
                     drop(requests);
                     root::hold(&single, &engine, &plan);

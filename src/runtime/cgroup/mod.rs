@@ -224,6 +224,16 @@ impl Cgroup {
         })
     }
 
+    /// Returns whether the processes are stopped where they are.
+    pub fn is_frozen(&self) -> bool {
+        let (file, frozen) = match (&self.unified, self.controller("freezer")) {
+            (Some(unified), _) => (unified.join("cgroup.freeze"), "1"),
+            (None, Some(Controller::Legacy(path))) => (path.join("freezer.state"), "FROZEN"),
+            _ => return false,
+        };
+        fs::read_to_string(file).is_ok_and(|state| state.trim() == frozen)
+    }
+
     /// Returns whether the kernel killed a process for want of memory.
     pub fn ran_out_of_memory(&self) -> bool {
         let file = match self.controller("memory") {

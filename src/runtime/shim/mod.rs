@@ -73,7 +73,10 @@ pub fn run(single: SingleThreaded, layout: &Layout, inheritance: Inheritance) ->
     let started = memfd::read_all(&plan)
         .and_then(|plan| Ok(serde_json::from_slice::<ShimPlan>(&plan)?))
         .map_err(|error| error.to_string())
-        .and_then(|plan| Shim::start(single, layout, plan, &engine, init, rest));
+        .and_then(|read| {
+            drop(plan);
+            Shim::start(single, layout, read, &engine, init, rest)
+        });
     match started {
         Ok(shim) => shim.live(engine),
         Err(text) => {
@@ -440,6 +443,13 @@ impl Shim {
         if self.ended.is_some() {
             return Err(BirthError::Refused(format!(
                 "container {} is not running",
+                self.plan.id
+            )));
+        }
+        // A process born into a frozen cgroup would never speak, and this loop would wait for it.
+        if self.cgroup.is_frozen() {
+            return Err(BirthError::Refused(format!(
+                "Container {} is paused, unpause the container before exec",
                 self.plan.id
             )));
         }

@@ -123,7 +123,12 @@ impl Pump {
                     self.read_output(port, log);
                 }
             }
-            Port::Stdout | Port::Stderr => {
+            Port::Stdout => {
+                self.read_output(port, log);
+            }
+            Port::Stderr => {
+                // What was written to the standard output before may have come while the kernel looked at the error's.
+                self.read_output(Port::Stdout, log);
                 self.read_output(port, log);
             }
             Port::Stdin => self.feed(),

@@ -5,9 +5,7 @@ use std::time::{Duration, Instant};
 
 use rustix::fs::{Mode, OFlags};
 
-use crate::os::process::{
-    Fork, SingleThreaded, StringTable, close_on_exec_from, duplicate_onto, execute, exit_now, fork,
-};
+use crate::os::process::{SingleThreaded, StringTable, close_on_exec_from, duplicate_onto, execute, exit_now, fork};
 use crate::os::signal;
 use crate::runtime::launch::Respawn;
 
@@ -69,7 +67,7 @@ impl Watch {
         else {
             return;
         };
-        if let Ok(Fork::Child) = fork(single) {
+        if let Ok(None) = fork(single) {
             become_engine(respawn);
         }
         // It either connects, or another one does, or it failed: then again, ever more seldom.

@@ -1,4 +1,6 @@
 //! The container runtime against the kernel: what a process in a container sees, and what the host sees of it.
 
+mod inside;
 mod life;
+mod measure;
 mod support;

@@ -41,9 +41,20 @@ pub fn config(dir: &Path) -> RuntimeConfig {
     }
 }
 
+/// Returns whether busybox needs no dynamic loader, which the root file system has not.
 fn busybox() -> bool {
-    // An interpreter section would mean a dynamic loader, which the root file system has not.
-    fs::read("/bin/busybox").is_ok_and(|program| !program.windows(9).any(|bytes| bytes == b"ld-linux-"))
+    let Ok(program) = fs::read("/bin/busybox") else {
+        return false;
+    };
+    let number = |at: usize, size: usize| {
+        program[at..at + size]
+            .iter()
+            .rev()
+            .fold(0, |sum, byte| sum << 8 | usize::from(*byte))
+    };
+    let (headers, size, count) = (number(0x20, 8), number(0x36, 2), number(0x38, 2));
+    const INTERPRETER: usize = 3;
+    (0..count).all(|index| number(headers + index * size, 4) != INTERPRETER)
 }
 
 /// A place for one container.
@@ -127,6 +138,16 @@ impl Box {
         let container = runtime().expect("checked").start(launch).await?;
         let record = within(container.wait()).await;
         Ok((record, self.log()))
+    }
+
+    /// Waits until the log has the text.
+    pub async fn wait_for(&self, text: &str) {
+        within(async {
+            while !self.log().contains(text) {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        })
+        .await;
     }
 
     /// Returns the logged text, all streams together.
@@ -231,4 +252,37 @@ pub async fn read_until(stream: &mut UnixStream, wanted: &str) -> String {
 
 pub async fn write(stream: &mut UnixStream, text: &str) {
     stream.write_all(text.as_bytes()).await.expect("input is taken");
+}
+
+pub fn kill(process: u32) {
+    let process = rustix::process::Pid::from_raw(process.cast_signed()).expect("a process");
+    rustix::process::kill_process(process, rustix::process::Signal::KILL).expect("a signal is sent");
+}
+
+/// Waits until a process is no more, or waits only for its parent to hear of its end.
+pub async fn wait_gone(process: u32) {
+    within(async {
+        while fs::read_to_string(format!("/proc/{process}/stat"))
+            .is_ok_and(|stat| !stat.rsplit(')').next().is_some_and(|rest| rest.starts_with(" Z")))
+        {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+}
+
+/// Asserts that no cgroup of the container is left.
+pub async fn assert_clean(place: &Box) {
+    let Ok(hierarchies) = fs::read_dir("/sys/fs/cgroup") else {
+        return;
+    };
+    let parent = format!("compose-{}", instance());
+    for hierarchy in hierarchies.flatten() {
+        for path in [
+            hierarchy.path().join(&parent).join(&place.id),
+            Path::new("/sys/fs/cgroup").join(&parent).join(&place.id),
+        ] {
+            assert!(!path.exists(), "{} is left", path.display());
+        }
+    }
 }
