@@ -4,12 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::process::ExitCode;
 
 use super::{CommandError, Context};
+use crate::file::explain::explain;
 use crate::file::interpolate::{self, Variable};
-use crate::file::{LoadOptions, Loaded, load_model};
+use crate::file::{LoadOptions, Loaded, load, load_model};
+use crate::image::Reference;
 use crate::model::decode::plain;
 use crate::model::hash::service_hash;
-use crate::model::{Dependencies, Dialect, Emit, Project, Value};
-use crate::ui::stream;
+use crate::model::{Dependencies, Dialect, Emit, Project, Service, Value};
+use crate::ui::{machine, stream};
 
 /// Parse, resolve and render compose file in canonical format
 #[derive(Debug, clap::Args)]
@@ -17,6 +19,12 @@ use crate::ui::stream;
 pub struct Args {
     #[arg(long, help = "Print environment used for interpolation.")]
     pub environment: bool,
+    /// Say which places could set a variable or an attribute, and which did
+    #[arg(long, value_name = "VAR|PATH", hide = true)]
+    pub explain: Option<String>,
+    /// Say what is wrong with the files in a form for programs, on standard output
+    #[arg(long, value_name = "json|sarif", hide = true)]
+    pub format_errors: Option<machine::Form>,
     /// Format the output. Values: [yaml | json]
     #[arg(long, value_name = "string")]
     pub format: Option<String>,
@@ -69,7 +77,12 @@ pub struct Args {
 
 /// Runs the command.
 pub async fn run(args: Args, context: &Context) -> Result<ExitCode, CommandError> {
-    let text = if args.list_services {
+    if let Some(form) = args.format_errors {
+        return checked(form, &args, context);
+    }
+    let text = if let Some(what) = &args.explain {
+        explained(what, &args, context)?
+    } else if args.list_services {
         services(&args, context)?
     } else if args.volumes {
         lines(listed(context)?.project.volumes.keys())
@@ -88,13 +101,41 @@ pub async fn run(args: Args, context: &Context) -> Result<ExitCode, CommandError
     } else if args.environment {
         environment(context)?
     } else {
-        return rendered(&args, context);
+        return rendered(&args, context).await;
     };
     stream::out(text)?;
     Ok(ExitCode::SUCCESS)
 }
 
-fn rendered(args: &Args, context: &Context) -> Result<ExitCode, CommandError> {
+/// Prints what is wrong with the files, and nothing else.
+fn checked(form: machine::Form, args: &Args, context: &Context) -> Result<ExitCode, CommandError> {
+    let (found, sources, code) = match load(&load_options(args, context)) {
+        Ok(loaded) => (loaded.warnings, loaded.sources, ExitCode::SUCCESS),
+        Err(mut error) => {
+            error.diagnostics.0.append(&mut error.warnings);
+            (error.diagnostics.0, error.sources, ExitCode::FAILURE)
+        }
+    };
+    stream::out(machine::diagnostics(form, &found, &sources))?;
+    Ok(code)
+}
+
+/// Prints the places a value could come from, the strongest first.
+fn explained(what: &str, args: &Args, context: &Context) -> Result<String, CommandError> {
+    let origins = explain(&load_options(args, context), what).map_err(|error| context.load_failure(error))?;
+    let mut text = format!("{what}\n");
+    for origin in origins {
+        let mark = if origin.wins { "->" } else { "  " };
+        let value = match origin.value {
+            Some(value) => format!("= {value}"),
+            None => "(does not set it)".to_owned(),
+        };
+        text.push_str(&format!("{mark} {} {value}\n", origin.place));
+    }
+    Ok(text)
+}
+
+async fn rendered(args: &Args, context: &Context) -> Result<ExitCode, CommandError> {
     let format = match args.format.as_deref() {
         None | Some("" | "yaml") => Format::Yaml,
         Some("json") => Format::Json,
@@ -117,7 +158,7 @@ fn rendered(args: &Args, context: &Context) -> Result<ExitCode, CommandError> {
             Format::Yaml => root.to_yaml(),
         }
     } else {
-        let project = project(args, context)?;
+        let project = project(args, context).await?;
         let text = match format {
             Format::Json => {
                 ssh_keys_in_json(&project)?;
@@ -156,15 +197,48 @@ fn load_options(args: &Args, context: &Context) -> LoadOptions {
     }
 }
 
-fn project(args: &Args, context: &Context) -> Result<Project, CommandError> {
+async fn project(args: &Args, context: &Context) -> Result<Project, CommandError> {
+    let mut project = context.load_with(&load_options(args, context))?.project;
     if args.resolve_image_digests || args.lock_image_digests {
-        return Err(context.not_available("config --resolve-image-digests"));
+        resolve_images(&mut project, context).await?;
     }
-    let project = context.load_with(&load_options(args, context))?.project;
     if !args.no_consistency {
         unique_container_names(&project)?;
     }
+    if args.lock_image_digests {
+        let images = project.services.into_iter().map(|(name, service)| {
+            let locked = Service {
+                image: service.image,
+                ..Service::default()
+            };
+            (name, locked)
+        });
+        project = Project {
+            services: images.collect(),
+            ..Project::default()
+        };
+    }
     Ok(project)
+}
+
+/// Pins every image to the digest that its registry names now.
+// compose-go types/project.go: WithImagesResolved
+async fn resolve_images(project: &mut Project, context: &Context) -> Result<(), CommandError> {
+    let engine = context.engine().await?;
+    for service in project.services.values_mut() {
+        if service.image.is_empty() {
+            continue;
+        }
+        let reference = Reference::parse(&service.image)?.tagged();
+        if reference.digest().is_some() {
+            continue;
+        }
+        let found = engine.docker.inspect_registry_image(&service.image, None).await?;
+        if let Some(digest) = found.descriptor.digest {
+            service.image = reference.with_digest(&digest)?.to_string();
+        }
+    }
+    Ok(())
 }
 
 /// Prints JSON as docker compose indents it; some numbers cannot be written.

@@ -153,12 +153,12 @@ impl Loader<'_> {
             super::paths::join(&scope.place.absolute, path)
         };
         let quoted = go_quote(name);
-        let file = self.read_file(&local).map_err(|error| at(error, extends))?;
+        let mut file = self.read_file(&local).map_err(|error| at(error, extends))?;
         let place = Place {
             absolute: directory_of(&local),
             relative: super::paths::relative(&scope.place.absolute, &directory_of(&local)),
         };
-        let (tree, resets) = self.file(&file, &place, scope.variables, None, &[], Purpose::Base)?;
+        let (tree, resets) = self.file(&mut file, &place, scope.variables, None, &[], Purpose::Base)?;
         let Some(mut tree) = tree else {
             return Err(Diagnostic::error(format!(
                 "cannot extend service {quoted} in {local}: no services section"

@@ -141,7 +141,7 @@ impl Loader<'_> {
         for path in &paths {
             files.push(self.read_file(path).map_err(|error| at(error, &here))?);
         }
-        self.group(&files, &inner, &inner_variables, true, included)
+        self.group(&mut files, &inner, &inner_variables, true, included)
     }
 }
 

@@ -237,7 +237,12 @@ impl Cast {
         if !(3..=6).contains(&path.len()) {
             return None;
         }
+        // Most paths have no type; the last step tells nearly all of them apart at the price of one comparison.
+        let last = path.last()?.as_str();
         let fits = |pattern: &str| {
+            if !pattern.ends_with(last) && !pattern.ends_with('*') {
+                return false;
+            }
             let mut steps = pattern.split('.');
             let matching = path.iter().all(|step| {
                 let wanted = steps.next();

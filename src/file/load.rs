@@ -48,12 +48,16 @@ pub(super) enum Purpose {
 pub(super) struct ComposeFile {
     pub name: String,
     pub id: SourceId,
+    /// What it says, if somebody had to look already.
+    documents: Option<Vec<Node>>,
 }
 
 pub(super) struct Loader<'o> {
     pub options: &'o LoadOptions,
     pub sources: Sources,
     pub warnings: Vec<Diagnostic>,
+    /// Every Compose file that was read, in order.
+    pub compose_sources: Vec<SourceId>,
     home: Option<String>,
     warned_of_version: BTreeSet<String>,
 }
@@ -90,24 +94,25 @@ pub fn load_model(options: &LoadOptions) -> Result<LoadedModel, LoadError> {
 /// Returns the variables that Compose files can use, without loading any.
 pub fn load_environment(options: &LoadOptions) -> Result<BTreeMap<String, String>, LoadError> {
     let mut loader = Loader::new(options);
-    match discover(options, &mut loader.sources, &mut loader.warnings) {
+    match loader.discover() {
         Ok(setup) => Ok(setup.environment),
         Err(diagnostics) => Err(loader.failure(diagnostics)),
     }
 }
 
 impl<'o> Loader<'o> {
-    fn new(options: &'o LoadOptions) -> Self {
+    pub(super) fn new(options: &'o LoadOptions) -> Self {
         Self {
             options,
             sources: Sources::new(),
             warnings: Vec::new(),
+            compose_sources: Vec::new(),
             home: options.environment.get("HOME").cloned(),
             warned_of_version: BTreeSet::new(),
         }
     }
 
-    fn failure(self, mut diagnostics: Diagnostics) -> LoadError {
+    pub(super) fn failure(self, mut diagnostics: Diagnostics) -> LoadError {
         once_per_place(&mut diagnostics.0);
         for diagnostic in &mut diagnostics.0 {
             advise(diagnostic, &self.sources);
@@ -119,17 +124,21 @@ impl<'o> Loader<'o> {
         }
     }
 
-    fn model(&mut self) -> Result<(Node, String, Setup), Diagnostics> {
-        let mut setup = discover(self.options, &mut self.sources, &mut self.warnings)?;
-        let files = self.read_files(&setup.files)?;
-        let name = self.project_name(&files, &setup)?;
+    pub(super) fn discover(&mut self) -> Result<Setup, Diagnostics> {
+        discover(self.options, &mut self.sources, &mut self.warnings)
+    }
+
+    pub(super) fn model(&mut self) -> Result<(Node, String, Setup), Diagnostics> {
+        let mut setup = self.discover()?;
+        let mut files = self.read_files(&setup.files)?;
+        let name = self.project_name(&mut files, &setup)?;
         setup.environment.insert("COMPOSE_PROJECT_NAME".into(), name.clone());
         let place = Place {
             absolute: setup.working_directory.clone(),
             relative: setup.working_directory.clone(),
         };
         let paths = self.options.resolve_paths;
-        let mut root = self.group(&files, &place, &setup.environment, paths, &[])?;
+        let mut root = self.group(&mut files, &place, &setup.environment, paths, &[])?;
         if root.as_mapping().is_none_or(Mapping::is_empty) {
             return Err(Diagnostic::error("empty compose file").into());
         }
@@ -198,7 +207,7 @@ impl<'o> Loader<'o> {
         Ok(())
     }
 
-    fn read_files(&mut self, files: &[String]) -> Result<Vec<ComposeFile>, Diagnostics> {
+    pub(super) fn read_files(&mut self, files: &[String]) -> Result<Vec<ComposeFile>, Diagnostics> {
         files.iter().map(|file| self.read_file(file)).collect()
     }
 
@@ -219,14 +228,17 @@ impl<'o> Loader<'o> {
         };
         read.map_err(|error| read_error(path, &error))?;
         let name = path.to_owned();
-        match self.sources.add_bytes(path, bytes) {
-            Ok(id) => Ok(ComposeFile { name, id }),
-            Err(diagnostics) => Err(diagnostics),
-        }
+        let id = self.sources.add_bytes(path, bytes)?;
+        self.compose_sources.push(id);
+        Ok(ComposeFile {
+            name,
+            id,
+            documents: None,
+        })
     }
 
     /// Settles what the project is called.
-    fn project_name(&mut self, files: &[ComposeFile], setup: &Setup) -> Result<String, Diagnostics> {
+    fn project_name(&mut self, files: &mut [ComposeFile], setup: &Setup) -> Result<String, Diagnostics> {
         if let Some(name) = &setup.given_name {
             return Ok(name.clone());
         }
@@ -254,7 +266,7 @@ impl<'o> Loader<'o> {
                     .note("the top level of a Compose file is a mapping")
                     .into());
             }
-            for document in documents {
+            for document in &documents {
                 match document.get("name") {
                     Some(node) if node.as_sequence().is_some() || node.as_mapping().is_some() => {
                         let (line, _) = self.sources.position(node.span);
@@ -267,6 +279,7 @@ impl<'o> Loader<'o> {
                     _ => {}
                 }
             }
+            file.documents = Some(documents);
         }
         let fallback = || {
             let base = setup.working_directory.rsplit('/').next().unwrap_or_default();
@@ -295,14 +308,14 @@ impl<'o> Loader<'o> {
     /// Loads files that belong together into one canonical tree.
     pub(super) fn group(
         &mut self,
-        files: &[ComposeFile],
+        files: &mut [ComposeFile],
         place: &Place,
         variables: &Variables,
         resolve_paths: bool,
         included: &[String],
     ) -> Result<Node, Diagnostics> {
         let mut root: Option<Node> = None;
-        for file in files {
+        for file in files.iter_mut() {
             let (tree, _) = self.file(file, place, variables, root, included, Purpose::Project)?;
             root = tree;
         }
@@ -332,7 +345,7 @@ impl<'o> Loader<'o> {
     /// Loads one file on top of earlier ones.
     pub(super) fn file(
         &mut self,
-        file: &ComposeFile,
+        file: &mut ComposeFile,
         place: &Place,
         variables: &Variables,
         earlier: Option<Node>,
@@ -341,7 +354,11 @@ impl<'o> Loader<'o> {
     ) -> Result<(Option<Node>, Resets), Diagnostics> {
         let mut root = earlier;
         let mut last = Resets::default();
-        for mut document in parse(&mut self.sources, file.id)? {
+        let documents = match file.documents.take() {
+            Some(documents) => documents,
+            None => parse(&mut self.sources, file.id)?,
+        };
+        for mut document in documents {
             let resets = Resets::take(&mut document);
             match &document.value {
                 Value::Mapping(_) => {}
@@ -400,9 +417,11 @@ impl<'o> Loader<'o> {
     fn validate(&mut self, tree: &mut Node, file: &ComposeFile) -> Result<(), Diagnostics> {
         let violations = schema::check(&schema::PROJECT, tree);
         if !violations.is_empty() {
+            let services = tree.get("services").and_then(Node::as_mapping);
+            let service = services.and_then(|services| services.keys().next());
             let found = violations
                 .into_iter()
-                .map(|violation| describe(violation, &file.name))
+                .map(|violation| describe(violation, &file.name, service))
                 .collect();
             return Err(Diagnostics(found));
         }
@@ -434,15 +453,15 @@ fn of_service((service, mut diagnostics): (String, Diagnostics), attribute: &str
 }
 
 /// Puts docker compose's words and our advice into one.
-fn describe(violation: Violation, file: &str) -> Diagnostic {
+fn describe(violation: Violation, file: &str, service: Option<&str>) -> Diagnostic {
     let mut diagnostic =
         Diagnostic::error(format!("validating {file}: {} {}", violation.path, violation.message)).at(violation.span);
     let mut unknown = violation.unknown_keys.iter();
     if let Some((first, _)) = unknown.next() {
-        diagnostic.help = schema::advice(first, &violation);
+        diagnostic.help = schema::advice(first, &violation, service);
     }
     for (key, span) in unknown {
-        let label = schema::advice(key, &violation).unwrap_or_default();
+        let label = schema::advice(key, &violation, service).unwrap_or_default();
         diagnostic.related.push((*span, label));
     }
     diagnostic

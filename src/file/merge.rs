@@ -245,3 +245,76 @@ fn merge_pools(earlier: Node, later: Node, path: &mut Vec<String>) -> Result<Nod
     }
     Ok(Node::new(Value::Sequence(pools), span))
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::yaml::{Sources, parse};
+
+    fn node(text: &str) -> Node {
+        let mut sources = Sources::new();
+        let id = sources.add("a.yaml", text);
+        parse(&mut sources, id).unwrap().remove(0)
+    }
+
+    /// A service in flow style, of attributes with different rules.
+    fn service() -> impl Strategy<Value = String> {
+        let attribute = prop_oneof![
+            "hostname: [a-z]{1,3}",
+            "command: \\[[a-z]{1,3}\\]",
+            "environment: \\[A=[0-9], B=[0-9]\\]",
+            "environment: \\{A: [a-z], C: [a-z]\\}",
+            "cap_add: \\[[A-C], [D-F]\\]",
+            "ports: \\[\"8[0-9]:80\"\\]",
+            "networks: \\[[a-c]\\]",
+            "networks: \\{[a-c]: \\{priority: [0-9]\\}\\}",
+            "depends_on: \\[[a-c]\\]",
+            "logging: \\{driver: [ab], options: \\{x: y\\}\\}",
+            "ulimits: \\{nofile: [1-9]\\}",
+        ];
+        proptest::collection::vec(attribute, 0..4).prop_map(|attributes| {
+            // A key may stand only once.
+            let mut seen = std::collections::BTreeSet::new();
+            let kept: Vec<String> = attributes
+                .into_iter()
+                .filter(|attribute| seen.insert(attribute.split(':').next().unwrap_or_default().to_owned()))
+                .collect();
+            format!("services: {{web: {{{}}}}}\n", kept.join(", "))
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn merging_with_an_empty_file_changes_nothing(text in service()) {
+            let (file, empty) = (node(&text), node("{}"));
+            prop_assert_eq!(&merge(file.clone(), empty.clone()).unwrap(), &file);
+            prop_assert_eq!(&merge(empty, file.clone()).unwrap(), &file);
+        }
+
+        #[test]
+        fn what_the_later_file_sets_alone_is_kept(first in service(), second in service()) {
+            let (first, second) = (node(&first), node(&second));
+            let known = first.get("services").unwrap().get("web").unwrap().clone();
+            let merged = merge(first, second.clone()).unwrap();
+            let merged = merged.get("services").unwrap().get("web").unwrap().clone();
+            for (key, entry) in second.get("services").unwrap().get("web").unwrap().as_mapping().unwrap().iter() {
+                if known.get(key).is_none() {
+                    prop_assert_eq!(merged.get(key), Some(&entry.node));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_later_of_two_commands_wins_whole() {
+        let merged = merge(
+            node("services: {a: {command: [x, y]}}"),
+            node("services: {a: {command: z}}"),
+        );
+        let merged = merged.unwrap();
+        let command = merged.get("services").unwrap().get("a").unwrap().get("command");
+        assert_eq!(command.unwrap().as_str(), Some("z"));
+    }
+}

@@ -15,6 +15,7 @@ mod cycles;
 mod discover;
 pub mod dotenv;
 mod environment;
+pub mod explain;
 mod extends;
 mod include;
 pub mod interpolate;

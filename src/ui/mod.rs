@@ -3,6 +3,7 @@
 pub mod human;
 pub mod list;
 pub mod logs;
+pub mod machine;
 pub mod progress;
 pub mod prompt;
 pub mod report;

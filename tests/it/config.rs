@@ -241,3 +241,108 @@ fn an_extension_keeps_its_value() {
         ]))
     );
 }
+
+fn two_files() -> Directory {
+    Directory::new(&[
+        (
+            "compose.yaml".into(),
+            "services:\n  web:\n    image: nginx:${TAG:-1}\n    environment: [A=1]\n".into(),
+        ),
+        (
+            "compose.override.yaml".into(),
+            "services:\n  web:\n    image: apache:${TAG}\n".into(),
+        ),
+        (".env".into(), "OTHER=a\nTAG=2\n".into()),
+    ])
+}
+
+fn explained(directory: &Directory, options: &LoadOptions, what: &str) -> Vec<String> {
+    let path = directory.path().to_string_lossy().into_owned();
+    let origins = compose::file::explain::explain(options, what).unwrap();
+    let lines = origins.into_iter().map(|origin| {
+        let mark = if origin.wins { "->" } else { "  " };
+        let value = origin.value.unwrap_or_else(|| "-".into());
+        format!("{mark} {} {value}", origin.place).replace(&path, "DIR")
+    });
+    lines.collect()
+}
+
+#[test]
+fn a_variable_is_explained_by_every_place_that_could_set_it() {
+    let directory = two_files();
+    let mut options = directory.options();
+    let expected = [
+        "   environment of the process -",
+        "-> DIR/.env:2 2",
+        "   ${TAG:-1} in DIR/compose.yaml:3:12 1",
+        "   ${TAG} in DIR/compose.override.yaml:3:12 -",
+    ];
+    assert_eq!(explained(&directory, &options, "TAG"), expected);
+    options.environment.insert("TAG".into(), "3".into());
+    assert_eq!(
+        explained(&directory, &options, "TAG")[0],
+        "-> environment of the process 3"
+    );
+}
+
+#[test]
+fn an_attribute_is_explained_by_every_file_that_sets_it() {
+    let directory = two_files();
+    let options = directory.options();
+    assert_eq!(
+        explained(&directory, &options, "services.web.image"),
+        [
+            "-> DIR/compose.override.yaml:3:12 apache:2",
+            "   DIR/compose.yaml:3:12 nginx:${TAG:-1}",
+        ]
+    );
+    assert_eq!(
+        explained(&directory, &options, "services.web.environment.A"),
+        ["-> DIR/compose.yaml:4:19 A=1"]
+    );
+}
+
+#[test]
+fn programs_are_told_what_is_wrong_in_json_and_sarif() {
+    use compose::ui::machine::{Form, diagnostics};
+    let text = "services:\n  web:\n    image: nginx\n    imagee: a\n";
+    let directory = Directory::new(&[("compose.yaml".into(), text.into())]);
+    let error = load(&directory.options()).unwrap_err();
+    let shown = |form| -> serde_json::Value {
+        serde_json::from_str(&diagnostics(form, &error.diagnostics.0, &error.sources)).unwrap()
+    };
+    let json = shown(Form::Json);
+    assert_eq!(json[0]["place"]["line"], 4);
+    assert_eq!(json[0]["place"]["endColumn"], 11);
+    assert_eq!(json[0]["help"], "did you mean `image`?");
+    let sarif = shown(Form::Sarif);
+    let region = &sarif["runs"][0]["results"][0]["locations"][0]["physicalLocation"]["region"];
+    assert_eq!(region["startLine"], 4);
+}
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig::with_cases(200))]
+
+    /// Whatever stands in a file, it is loaded or refused, never more.
+    #[test]
+    fn any_text_is_loaded_or_refused(
+        keys in proptest::collection::vec(
+            "(image|build|ports|volumes|environment|extends|deploy|healthcheck|depends_on|networks|x-a|configs|gpus)",
+            0..5,
+        ),
+        values in proptest::collection::vec(
+            "(nginx|\\[a, b\\]|\\{a: b\\}|\\[\"80:80\"\\]|5|true|null|!reset null|\\$\\{A:-b\\}|\\$\\{|\\*a|&a b|\\[\\{\\}\\]|-1|1g)",
+            5,
+        ),
+    ) {
+        let mut text = String::from("services:\n  web:\n    hostname: a\n");
+        for (key, value) in keys.iter().zip(values) {
+            text.push_str(&format!("    {key}: {value}\n"));
+        }
+        let directory = Directory::new(&[("compose.yaml".into(), text)]);
+        match load(&directory.options()) {
+            Ok(loaded) => proptest::prop_assert_eq!(loaded.project.services.len(), 1),
+            Err(error) => proptest::prop_assert!(!error.message().is_empty()),
+        }
+    }
+}

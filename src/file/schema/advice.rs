@@ -5,17 +5,25 @@ use super::shape::{Keys, Schema};
 use super::table::PROJECT;
 use crate::yaml::closest;
 
-/// Returns what may have been meant: a key spelled nearly so, or the place where the key belongs.
-pub fn advice(key: &str, violation: &Violation) -> Option<String> {
+/// Returns what may have been meant: a key spelled nearly so, or the place where the key belongs; `service` is the name
+/// of one that the file has.
+pub fn advice(key: &str, violation: &Violation, service: Option<&str>) -> Option<String> {
     if let Some(known) = closest(key, violation.known_keys.iter().copied()) {
         return Some(format!("did you mean `{known}`?"));
     }
     let mut places = Vec::new();
     find(&PROJECT, &mut String::new(), key, &mut places, 0);
-    let place = places.into_iter().min_by_key(|place| place.matches('.').count())?;
-    let place = match violation.path.strip_prefix("services.") {
-        Some(rest) => place.replace("NAME", rest.split('.').next().unwrap_or("NAME")),
-        None => place,
+    let own = violation
+        .path
+        .strip_prefix("services.")
+        .and_then(|rest| rest.split('.').next());
+    let place = places.into_iter().min_by_key(|place| {
+        let is_elsewhere = own.is_some() && !place.starts_with("services.");
+        (is_elsewhere, place.matches('.').count())
+    })?;
+    let place = match own.or(service) {
+        Some(name) if place.starts_with("services.NAME") => place.replacen("NAME", name, 1),
+        _ => place,
     };
     Some(match place.as_str() {
         "" => format!("`{key}` belongs at the top level of the file"),
