@@ -149,7 +149,7 @@ fn request(
     labels.extend([
         (labels::PROJECT, project.name.as_str()),
         (labels::SERVICE, service.name.as_str()),
-        (labels::VERSION, env!("CARGO_PKG_VERSION")),
+        (labels::VERSION, labels::COMPATIBLE_VERSION),
     ]);
     let platform = build
         .platforms

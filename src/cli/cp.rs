@@ -1,6 +1,8 @@
 //! `compose cp`: copy files/folders between a service container and the local filesystem.
 
+use std::fs::File;
 use std::io::{self, Read, Write};
+use std::os::unix::fs::FileExt;
 use std::path::{Component, Path, PathBuf};
 use std::process::ExitCode;
 
@@ -72,6 +74,15 @@ pub async fn run(args: Args, context: &Context) -> Result<ExitCode, CommandError
         }
         containers
     };
+    // Standard input can be read once, and may be for several containers.
+    let spooled = match source {
+        "-" if !context.globals.dry_run => {
+            let mut file = tempfile::tempfile()?;
+            io::copy(&mut io::stdin().lock(), &mut file)?;
+            Some(file)
+        }
+        _ => None,
+    };
     context.progress.begin("Copying");
     let copies = containers.iter().map(|container| async {
         let name = containers::name(container);
@@ -86,6 +97,7 @@ pub async fn run(args: Args, context: &Context) -> Result<ExitCode, CommandError
                 container: id(container),
                 context,
                 follow_link: args.follow_link,
+                stdin: spooled.as_ref(),
                 archive: args.archive,
             };
             if from_container {
@@ -118,6 +130,8 @@ struct Copy<'a> {
     context: &'a Context,
     follow_link: bool,
     archive: bool,
+    /// What standard input held, where it is the source.
+    stdin: Option<&'a File>,
 }
 
 /// What is known of a path in a container.
@@ -169,16 +183,18 @@ impl Copy<'_> {
             )
         };
         let headers = [("content-type", "application/x-tar")];
-        if source == "-" {
+        if let Some(stdin) = self.stdin {
             if !place.is_directory {
                 return Err(CommandError::message(format!(
                     "destination \"{}:{destination}\" must be a directory",
                     self.container
                 )));
             }
-            let copy_stdin = |upload: &mut Upload| io::copy(&mut io::stdin().lock(), upload).map(|_| ());
+            let stdin = stdin.try_clone()?;
             self.engine
-                .upload(http::Method::PUT, &archive_path(&path), &headers, copy_stdin)
+                .upload(http::Method::PUT, &archive_path(&path), &headers, move |upload| {
+                    whole(&stdin, upload)
+                })
                 .await
                 .map_err(failed)?;
             return Ok(());
@@ -359,6 +375,20 @@ impl Place {
             Some((directory, _)) => directory,
         };
         Ok((directory.to_owned(), base(path)))
+    }
+}
+
+/// Copies a file from its beginning, whoever else reads it at the same time.
+fn whole(file: &File, upload: &mut Upload) -> io::Result<()> {
+    let mut buffer = vec![0; 64 * 1024];
+    let mut offset = 0;
+    loop {
+        let count = file.read_at(&mut buffer, offset)?;
+        if count == 0 {
+            return Ok(());
+        }
+        upload.write_all(&buffer[..count])?;
+        offset += count as u64;
     }
 }
 

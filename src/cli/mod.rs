@@ -145,10 +145,10 @@ fn dispatch(program: &str, arguments: &[String]) -> Result<ExitCode, CommandErro
         .map_err(|error| CommandError::message(error.render().to_string().trim_end().to_owned()))?;
     let line = CommandLine::from_arg_matches(&matches)?;
     let context = Context::new(line.globals, program.to_owned())?;
-    let command = match line.command {
-        Some(command) => command,
+    let Some(command) = line.command else {
         // Without a command only `--version` gets here; everything else asked for help.
-        None => Command::Version(version::Args::default()),
+        stream::out(version::own())?;
+        return Ok(ExitCode::SUCCESS);
     };
     let mut builder = tokio::runtime::Builder::new_current_thread();
     if command.needs_drivers() {

@@ -3,10 +3,11 @@
 use std::process::ExitCode;
 
 use super::{CommandError, Context};
+use crate::client::labels;
 use crate::ui::stream;
 
 /// Show the Compose version information
-#[derive(Debug, Default, clap::Args)]
+#[derive(Debug, clap::Args)]
 #[command(override_usage = "version [OPTIONS]")]
 pub struct Args {
     /// Format the output. Values: [pretty | json]. (Default: pretty)
@@ -19,11 +20,20 @@ pub struct Args {
 
 /// Prints the version.
 pub async fn run(args: Args, _context: &Context) -> Result<ExitCode, CommandError> {
-    let version = env!("CARGO_PKG_VERSION");
+    let version = labels::COMPATIBLE_VERSION;
     stream::out(match args.format.as_deref() {
         _ if args.short => format!("{version}\n"),
         Some("json") => format!("{{\"version\":\"{version}\"}}\n"),
         _ => format!("Docker Compose version {version}\n"),
     })?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Returns what this program is, and whose place it takes.
+pub fn own() -> String {
+    format!(
+        "compose version {}, compatible with docker compose {}\n",
+        env!("CARGO_PKG_VERSION"),
+        labels::COMPATIBLE_VERSION
+    )
 }

@@ -33,3 +33,7 @@ pub const REPLACE: &str = "com.docker.compose.replace";
 pub const NETWORK: &str = "com.docker.compose.network";
 /// The volume's key in the Compose file.
 pub const VOLUME: &str = "com.docker.compose.volume";
+
+/// The version of docker compose whose behaviour, output and labels these are. Scripts and tools that ask
+/// `compose version` compare it with what they need; our own version is the package's.
+pub const COMPATIBLE_VERSION: &str = "2.40.3";

@@ -316,7 +316,7 @@ impl Picture {
         let done = tops.iter().filter(|line| line.ended.is_some()).count();
         let all_done = done == tops.len();
         let paint = |code: &str, text: &str| {
-            if settings.colours {
+            if settings.colours && !text.is_empty() {
                 format!("\u{1b}[{code}m{text}\u{1b}[0m")
             } else {
                 text.to_owned()

@@ -152,7 +152,7 @@ fn container_labels(request: &ContainerRequest<'_>) -> HashMap<String, String> {
     let ours = [
         (labels::PROJECT, project.name.clone()),
         (labels::SERVICE, service.name.clone()),
-        (labels::VERSION, env!("CARGO_PKG_VERSION").to_owned()),
+        (labels::VERSION, labels::COMPATIBLE_VERSION.to_owned()),
         (labels::WORKING_DIR, project.working_dir.display().to_string()),
         (labels::CONFIG_FILES, project.compose_files.join(",")),
         (labels::ONE_OFF, "False".to_owned()),

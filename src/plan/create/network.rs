@@ -76,7 +76,7 @@ fn resource_labels(
         [
             (kind, key.to_owned()),
             (labels::PROJECT, project.name.clone()),
-            (labels::VERSION, env!("CARGO_PKG_VERSION").to_owned()),
+            (labels::VERSION, labels::COMPATIBLE_VERSION.to_owned()),
             (labels::CONFIG_HASH, hash),
         ]
         .map(|(name, value)| (name.to_owned(), value)),
