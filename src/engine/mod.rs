@@ -147,6 +147,8 @@ impl Engine {
         self.tasks.close();
         // Removals under way are finished; what cannot be finished now is taken up by the next engine.
         let _ = tokio::time::timeout(Duration::from_secs(5), self.tasks.wait()).await;
+        // Nobody asked for it by name, so nobody would ever remove it.
+        self.networks.net.remove_unused("bridge").await;
     }
 
     /// Runs code that waits for the disk where it does not hold up anybody.

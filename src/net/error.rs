@@ -45,7 +45,7 @@ pub enum NetError {
     NotAttached { container: String, network: String },
     #[error("container {0} has no network namespace of its own here")]
     NoSandbox(String),
-    #[error("driver failed programming external connectivity on endpoint {container} ({endpoint}): {problem}")]
+    #[error("driver failed programming external connectivity on endpoint {container} ({endpoint})")]
     Publish {
         container: String,
         endpoint: String,
@@ -53,7 +53,7 @@ pub enum NetError {
         problem: PortError,
     },
     /// The kernel refused something.
-    #[error("cannot {0}")]
+    #[error(transparent)]
     Kernel(#[from] RequestError),
     #[error("cannot {attempt}")]
     System {
@@ -92,12 +92,12 @@ pub enum PortError {
         protocol: Protocol,
         holder: Option<String>,
     },
-    #[error("failed to bind host port {address}/{}: {}", .protocol.name(), reason(.source))]
+    /// The kernel's reason is told in Go's words, which people search for.
+    #[error("failed to bind host port {address}/{}: {}", .protocol.name(), reason(.cause))]
     Bind {
         address: String,
         protocol: Protocol,
-        #[source]
-        source: io::Error,
+        cause: io::Error,
     },
     #[error("all ports are allocated")]
     Exhausted,

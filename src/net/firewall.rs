@@ -251,7 +251,7 @@ impl Firewall {
             Ok(()) => Ok(()),
             Err(error) if nft::is_missing(&error.source) => {
                 tracing::warn!(%error, cause = %error.source, "no nftables: ports are served by the proxy alone");
-                inner.missing = Some(format!("cannot {error}: {}", error.source));
+                inner.missing = Some(format!("{error}: {}", error.source));
                 Ok(())
             }
             Err(error) => Err(error.into()),

@@ -277,6 +277,17 @@ impl Networks {
         deleted.and(synced).and(forgotten)
     }
 
+    /// Removes the network of that name if no container is on it.
+    pub async fn remove_unused(&self, name: &str) {
+        let Some(network) = self.list().into_iter().find(|network| network.spec.name == name) else {
+            return;
+        };
+        match self.remove(&network.spec.id).await {
+            Ok(()) | Err(NetError::ActiveEndpoints { .. }) => {}
+            Err(error) => tracing::warn!(name, %error, "a network that nobody uses cannot be removed"),
+        }
+    }
+
     /// Makes the network side of a container.
     pub async fn sandbox(&self, spec: SandboxSpec) -> Result<Sandbox, NetError> {
         let inner = &self.inner;

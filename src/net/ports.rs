@@ -118,11 +118,11 @@ fn bind_all(
                     holder: holder::find(protocol, host_ip, port),
                 });
             }
-            Err(source) => {
+            Err(cause) => {
                 return Err(PortError::Bind {
                     address: address(),
                     protocol,
-                    source,
+                    cause,
                 });
             }
         };

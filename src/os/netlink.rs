@@ -37,7 +37,7 @@ pub enum Protocol {
 
 /// Why a request failed, and which of its messages.
 #[derive(Debug, thiserror::Error)]
-#[error("{operation}{}", match .detail { Some(detail) => format!(" ({detail})"), None => String::new() })]
+#[error("cannot {operation}{}", match .detail { Some(detail) => format!(" ({detail})"), None => String::new() })]
 pub struct RequestError {
     /// What the refused message asked for.
     pub operation: String,
@@ -407,7 +407,10 @@ mod tests {
         let mut message = Message::new(17, 0, "delete link no-such-link");
         message.fixed(&[0; 16]).string(3, "no-such-link");
         let error = socket.request(vec![message]).unwrap_err();
-        assert!(error.to_string().starts_with("delete link no-such-link"), "{error}");
+        assert!(
+            error.to_string().starts_with("cannot delete link no-such-link"),
+            "{error}"
+        );
         assert!(
             [libc::ENODEV, libc::EPERM].contains(&error.errno().unwrap()),
             "{error:?}"

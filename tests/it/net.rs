@@ -179,10 +179,10 @@ fn a_taken_port_is_told_with_its_holder() {
                 let source = std::error::Error::source(&error)
                     .map(ToString::to_string)
                     .unwrap_or_default();
-                (error.to_string(), source)
+                format!("{error}: {source}")
             }
         };
-        let (text, _) = refused(vec![port("", (8080, 8080), 80)]).await;
+        let text = refused(vec![port("", (8080, 8080), 80)]).await;
         assert!(
             text.starts_with("driver failed programming external connectivity on endpoint second ("),
             "{text}"
@@ -192,7 +192,7 @@ fn a_taken_port_is_told_with_its_holder() {
             "{text}"
         );
         let _holder = TcpListener::bind("127.0.0.1:8081").expect("a listener");
-        let (text, _) = refused(vec![port("", (8081, 8081), 80)]).await;
+        let text = refused(vec![port("", (8081, 8081), 80)]).await;
         let holder = format!(
             "failed to bind host port 0.0.0.0:8081/tcp: address already in use (held by process {} (",
             std::process::id()
