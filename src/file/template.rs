@@ -70,6 +70,7 @@ fn parse(template: &str, nesting: usize) -> Result<Vec<Part<'_>>, TemplateError>
     let mut position = 0;
     // compose-go quotes what it was looking at: the whole, or what follows a reference with an operator on its line.
     let mut quoted = 0..template.len();
+    let mut line = Line::default();
     while let Some(dollar) = template[position..].find('$').map(|at| position + at) {
         let after = &template[dollar + 1..];
         if dollar >= quoted.end {
@@ -94,7 +95,8 @@ fn parse(template: &str, nesting: usize) -> Result<Vec<Part<'_>>, TemplateError>
             } else {
                 let (operator, even_empty) = operator(behind).ok_or_else(invalid)?;
                 let word_start = name_end + 1 + usize::from(even_empty);
-                let (word_end, line_end) = word_end(template, word_start).ok_or_else(invalid)?;
+                line.reach(template, word_start);
+                let (word_end, line_end) = line.word_end(template, word_start).ok_or_else(invalid)?;
                 quoted = word_end + 1..line_end + 1;
                 let text = &template[word_start..word_end];
                 let parts = parse(text, nesting - 1)?;
@@ -164,27 +166,45 @@ fn operator(text: &str) -> Option<(Operator, bool)> {
     Some((operator, even_empty))
 }
 
-/// Returns where the brace stands that ends a word, and the last brace of the line.
-///
-/// Braces inside the word count in pairs; if they do not pair up, the last one of the line ends the word.
-fn word_end(template: &str, word_start: usize) -> Option<(usize, usize)> {
-    let rest = &template[word_start..];
-    let line = rest.split('\n').next().unwrap_or(rest);
-    let last = word_start + line.rfind('}')?;
-    let mut open = 1_usize;
-    for (at, byte) in line.bytes().enumerate() {
-        match byte {
-            b'{' => open += 1,
-            b'}' => {
-                open -= 1;
-                if open == 0 {
-                    return Some((word_start + at, last));
-                }
-            }
-            _ => {}
+/// The line that is being looked at: found once for all references on it.
+#[derive(Default)]
+struct Line {
+    end: usize,
+    last_brace: Option<usize>,
+}
+
+impl Line {
+    /// Moves on to the line that `position` is on.
+    fn reach(&mut self, template: &str, position: usize) {
+        if position < self.end {
+            return;
         }
+        let rest = &template[position..];
+        let line = rest.split('\n').next().unwrap_or(rest);
+        self.end = position + line.len();
+        self.last_brace = line.rfind('}').map(|at| position + at);
     }
-    Some((last, last))
+
+    /// Returns where the brace stands that ends a word, and the last brace of the line.
+    ///
+    /// Braces inside the word count in pairs; if they do not pair up, the last one of the line ends the word.
+    fn word_end(&self, template: &str, word_start: usize) -> Option<(usize, usize)> {
+        let last = self.last_brace.filter(|&last| last >= word_start)?;
+        let mut open = 1_usize;
+        for (at, byte) in template[word_start..self.end].bytes().enumerate() {
+            match byte {
+                b'{' => open += 1,
+                b'}' => {
+                    open -= 1;
+                    if open == 0 {
+                        return Some((word_start + at, last));
+                    }
+                }
+                _ => {}
+            }
+        }
+        Some((last, last))
+    }
 }
 
 /// Returns a template's value; `unset` hears of each variable that is used, has no value and no word for that.
