@@ -176,12 +176,19 @@ pub fn root_mount(root: &Root) -> io::Result<OwnedFd> {
         Root::Overlay { lower, upper, work } => {
             let context = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
             fsconfig_set_string(&context, "source", "overlay")?;
+            // A mount that is attached nowhere lasts as long as its descriptor.
+            let mut mounts = Vec::new();
             for layer in lower {
-                if lower.iter().any(|other| other != layer && other.starts_with(layer)) {
+                if lower
+                    .iter()
+                    .chain([upper])
+                    .any(|other| other != layer && other.starts_with(layer))
+                {
                     // `mount_of_containing` says why.
                     let mount = mount_of_containing(layer)?;
                     fsconfig_set_fd(&context, "lowerdir+", mount.as_fd())
                         .or_else(|_| fsconfig_set_string(&context, "lowerdir+", fd_path(mount.as_fd())))?;
+                    mounts.push(mount);
                 } else {
                     fsconfig_set_string(&context, "lowerdir+", layer.as_path())?;
                 }
