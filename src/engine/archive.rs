@@ -393,6 +393,13 @@ pub fn unpack_context<R: Read + 'static>(directory: &Path, tar: R) -> io::Result
 /// Unpacks a tar below an open directory, and follows no link on the way.
 fn unpack<R: Read + 'static>(target: &OwnedFd, tar: R, keep_kinds: bool) -> io::Result<()> {
     let mut archive = tar::Archive::new(decompressed(tar)?);
+    unpack_entries(target, &mut archive, keep_kinds)?;
+    // The padding after the end: a client that still sends it must not find the connection closed.
+    io::copy(&mut archive.into_inner(), &mut io::sink())?;
+    Ok(())
+}
+
+fn unpack_entries<R: Read>(target: &OwnedFd, archive: &mut tar::Archive<R>, keep_kinds: bool) -> io::Result<()> {
     let mut directories: Vec<(PathBuf, i64)> = Vec::new();
     for entry in archive.entries()? {
         let mut entry = entry?;

@@ -112,9 +112,14 @@ pub fn check_name(name: &str) -> Result<()> {
     if good {
         return Ok(());
     }
-    Err(EngineError::InvalidParameter(format!(
+    Err(invalid_name(name))
+}
+
+/// Returns the refusal of a name.
+pub fn invalid_name(name: &str) -> EngineError {
+    EngineError::InvalidParameter(format!(
         "Invalid container name ({name}), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed"
-    )))
+    ))
 }
 
 /// Makes up a name for a container that was given none.

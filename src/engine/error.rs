@@ -65,6 +65,18 @@ impl EngineError {
         Self::NotFound(format!("No such container: {name}"))
     }
 
+    /// Puts what was attempted before an error's own words; its kind stays.
+    pub fn while_attempting(self, attempt: &str) -> Self {
+        match self {
+            Self::NotFound(text) => Self::NotFound(format!("{attempt}: {text}")),
+            Self::InvalidParameter(text) => Self::InvalidParameter(format!("{attempt}: {text}")),
+            Self::Conflict(text) => Self::Conflict(format!("{attempt}: {text}")),
+            Self::Forbidden(text) => Self::Forbidden(format!("{attempt}: {text}")),
+            Self::Network(text) => Self::Network(format!("{attempt}: {text}")),
+            other => other,
+        }
+    }
+
     /// Returns the whole chain of causes as one line.
     pub fn chain(&self) -> String {
         chain(self)
@@ -76,8 +88,12 @@ pub fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
+        let next = error.to_string();
+        // Some errors say their cause themselves.
+        if !text.contains(&next) {
+            text.push_str(": ");
+            text.push_str(&next);
+        }
         cause = error.source();
     }
     text

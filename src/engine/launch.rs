@@ -18,7 +18,10 @@ impl Engine {
         let image = self.image_of(&container.record())?;
         self.check_mounts(container)?;
         self.mount_events(container);
-        let sandbox = self.join_networks(container).await?;
+        let sandbox = self
+            .join_networks(container)
+            .await
+            .map_err(|cause| cause.while_attempting("failed to set up container networking"))?;
         let record = container.record().clone();
         let places = self.places(container, &record, &sandbox)?;
         let spec = spec::build(&record, &places)?;

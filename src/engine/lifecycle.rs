@@ -427,14 +427,14 @@ impl Engine {
                 let name = container.name();
                 return Err(EngineError::Conflict(match status {
                     Status::Paused => {
-                        format!("cannot remove container \"/{name}\": container is paused and must be unpaused first")
+                        format!("cannot remove container \"{name}\": container is paused and must be unpaused first")
                     }
                     Status::Restarting => format!(
-                        "cannot remove container \"/{name}\": container is restarting: stop the container before \
+                        "cannot remove container \"{name}\": container is restarting: stop the container before \
                          removing or force remove"
                     ),
                     _ => format!(
-                        "cannot remove container \"/{name}\": container is running: stop the container before \
+                        "cannot remove container \"{name}\": container is running: stop the container before \
                          removing or force remove"
                     ),
                 }));
@@ -505,14 +505,17 @@ impl Engine {
                 "Neither old nor new names may be empty".to_owned(),
             ));
         }
-        containers::check_name(new)?;
+        let allocating = |cause: EngineError| cause.while_attempting("Error when allocating new name");
+        containers::check_name(new)
+            .map_err(|_| containers::invalid_name(&format!("/{new}")))
+            .map_err(allocating)?;
         let old = container.name();
         if old == new {
             return Err(EngineError::InvalidParameter(
                 "Renaming a container with the same name as its current name".to_owned(),
             ));
         }
-        self.containers.reserve(new, &container.id)?;
+        self.containers.reserve(new, &container.id).map_err(allocating)?;
         let renamed = container.update(Durability::Renamed, |record| new.clone_into(&mut record.name));
         if let Err(cause) = renamed {
             self.containers.release(new);

@@ -6,6 +6,7 @@ mod cli;
 mod coder;
 mod config;
 mod crash;
+mod engine;
 mod errors;
 mod example;
 mod grammars;

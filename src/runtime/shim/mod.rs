@@ -80,6 +80,10 @@ pub fn run(single: SingleThreaded, layout: &Layout, inheritance: Inheritance) ->
     match started {
         Ok(shim) => shim.live(engine),
         Err(text) => {
+            // What was queued for a container that never came must be read: the kernel answers a socket closed over
+            // unread messages with a reset, and the reason would be lost.
+            let _ = rustix::io::ioctl_fionbio(&engine, true);
+            while let Ok(Some(_)) = socket::receive(&engine) {}
             tell(&engine, &Report::Failed(text), &[]);
             exit_now(1)
         }
