@@ -11,7 +11,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
-use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, Stat, Timespec, Timestamps, Uid};
+use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, Stat, StatxFlags, Timespec, Timestamps, Uid};
 use rustix::io::Errno;
 use serde::Serialize;
 
@@ -259,7 +259,7 @@ pub fn pack<W: Write>(root: BorrowedFd<'_>, path: &Path, out: W) -> io::Result<(
     let (parent, name) = parent_and_name(path);
     let directory = open_in(root, &parent, OFlags::RDONLY | OFlags::DIRECTORY)?;
     match name {
-        Some(name) => pack_entry(&mut builder, directory.as_fd(), &name, Path::new(&name))?,
+        Some(name) => pack_entry(&mut builder, directory.as_fd(), &name, Path::new(&name), None)?,
         None => {
             let bytes = path.as_os_str().as_bytes();
             let shown = if bytes.ends_with(b".") || path.file_name().is_none() {
@@ -268,7 +268,7 @@ pub fn pack<W: Write>(root: BorrowedFd<'_>, path: &Path, out: W) -> io::Result<(
                 PathBuf::from(path.file_name().unwrap_or(OsStr::new(".")))
             };
             append(&mut builder, &shown, &rustix::fs::fstat(&directory)?, None, io::empty())?;
-            pack_children(&mut builder, &directory, &shown)?;
+            pack_children(&mut builder, &directory, &shown, None)?;
         }
     }
     builder.finish()
@@ -278,11 +278,24 @@ pub fn pack<W: Write>(root: BorrowedFd<'_>, path: &Path, out: W) -> io::Result<(
 pub fn export<W: Write>(root: BorrowedFd<'_>, out: W) -> io::Result<()> {
     let mut builder = tar::Builder::new(out);
     let directory = open_in(root, Path::new("/"), OFlags::RDONLY | OFlags::DIRECTORY)?;
-    pack_children(&mut builder, &directory, Path::new(""))?;
+    let mount = mount_of(directory.as_fd(), OsStr::new("."))?;
+    pack_children(&mut builder, &directory, Path::new(""), Some(mount))?;
     builder.finish()
 }
 
-fn pack_children<W: Write>(builder: &mut tar::Builder<W>, directory: &OwnedFd, shown: &Path) -> io::Result<()> {
+/// Returns which mount a file is on.
+fn mount_of(parent: BorrowedFd<'_>, name: &OsStr) -> io::Result<u64> {
+    let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT;
+    Ok(rustix::fs::statx(parent, name, flags, StatxFlags::MNT_ID)?.stx_mnt_id)
+}
+
+/// Packs what is in a directory; with `only`, not what is on another mount than that one.
+fn pack_children<W: Write>(
+    builder: &mut tar::Builder<W>,
+    directory: &OwnedFd,
+    shown: &Path,
+    only: Option<u64>,
+) -> io::Result<()> {
     let mut names = Vec::new();
     for entry in rustix::fs::Dir::read_from(directory)? {
         let entry = entry?;
@@ -293,7 +306,7 @@ fn pack_children<W: Write>(builder: &mut tar::Builder<W>, directory: &OwnedFd, s
     }
     names.sort();
     for name in names {
-        match pack_entry(builder, directory.as_fd(), &name, &shown.join(&name)) {
+        match pack_entry(builder, directory.as_fd(), &name, &shown.join(&name), only) {
             // Gone while we were on our way.
             Err(cause) if cause.kind() == io::ErrorKind::NotFound => {}
             other => other?,
@@ -307,14 +320,27 @@ fn pack_entry<W: Write>(
     parent: BorrowedFd<'_>,
     name: &OsStr,
     shown: &Path,
+    only: Option<u64>,
 ) -> io::Result<()> {
-    let stat = rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW)?;
+    let mut stat = rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW)?;
+    let elsewhere = only.is_some_and(|only| mount_of(parent, name).is_ok_and(|mount| mount != only));
+    if elsewhere {
+        // The place something is mounted on, without what is mounted there.
+        return match FileType::from_raw_mode(stat.st_mode) {
+            FileType::Directory => append(builder, shown, &stat, None, io::empty()),
+            FileType::RegularFile => {
+                stat.st_size = 0;
+                append(builder, shown, &stat, None, io::empty())
+            }
+            _ => Ok(()),
+        };
+    }
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     match FileType::from_raw_mode(stat.st_mode) {
         FileType::Directory => {
             let directory = rustix::fs::openat(parent, name, flags | OFlags::DIRECTORY, Mode::empty())?;
             append(builder, shown, &stat, None, io::empty())?;
-            pack_children(builder, &directory, shown)
+            pack_children(builder, &directory, shown, only)
         }
         FileType::RegularFile => {
             let file = File::from(rustix::fs::openat(

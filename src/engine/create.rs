@@ -32,6 +32,8 @@ impl Engine {
         if config.user.contains('\0') {
             return Err(EngineError::InvalidParameter("invalid user".to_owned()));
         }
+        super::spec::capabilities(&host)?;
+        super::spec::security(&host)?;
         self.resolve_modes(&mut host)?;
         let networks = self.initial_endpoints(&mut host, networking.endpoints_config, &config.mac_address);
         let inherited = self.inherited_mounts(host.volumes_from.as_deref().unwrap_or_default())?;

@@ -273,7 +273,7 @@ fn check_takes_exec(container: &Container) -> Result<()> {
     match status {
         Status::Running => Ok(()),
         Status::Paused => Err(EngineError::Conflict(format!(
-            "container {} is paused, unpause the container before exec",
+            "Container {} is paused, unpause the container before exec",
             container.id
         ))),
         Status::Restarting => Err(EngineError::Conflict(format!(

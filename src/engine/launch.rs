@@ -100,8 +100,23 @@ impl Engine {
             places.of_host.push("network");
         }
         if let Some(other) = host.ipc_mode.strip_prefix("container:") {
-            let pid = self.running_pid(other, "ipc")?;
-            places.shm = Some(format!("/proc/{pid}/root/dev/shm").into());
+            self.running_pid(other, "ipc")?;
+            let shared = self.containers.find(other)?.dir.join("shm");
+            if !shared.is_dir() {
+                return Err(EngineError::Conflict(format!(
+                    "cannot join IPC of container {other}: non-shareable IPC (hint: use IpcMode:shareable for the donor \
+                     container)"
+                )));
+            }
+            places.shm = Some(shared);
+        } else if host.ipc_mode == "shareable" {
+            // A directory that others can mount as well; what an earlier run left in it is gone with that run.
+            let shared = container.dir.join("shm");
+            let _ = std::fs::remove_dir_all(&shared);
+            std::fs::create_dir(&shared).map_err(EngineError::file("cannot create", &shared))?;
+            std::fs::set_permissions(&shared, std::os::unix::fs::PermissionsExt::from_mode(0o1777))
+                .map_err(EngineError::file("cannot change", &shared))?;
+            places.shm = Some(shared);
         } else if host.ipc_mode == "host" {
             places.shm = Some("/dev/shm".into());
         }
@@ -306,6 +321,10 @@ fn log(container: &Container, record: &Record) -> Log {
 
 fn start_failure(cause: RuntimeError) -> EngineError {
     match cause {
+        // Whom Docker asks on the way, scripts have got used to.
+        RuntimeError::Start(text) if text.starts_with("OCI runtime") => EngineError::Start(format!(
+            "failed to create task for container: failed to create shim task: {text}"
+        )),
         RuntimeError::Start(text) => EngineError::Start(text),
         cause => EngineError::Runtime {
             attempt: "cannot start the container",

@@ -367,7 +367,7 @@ impl Engine {
             Status::Running => {}
             Status::Paused => {
                 return Err(EngineError::Conflict(format!(
-                    "container {} is already paused",
+                    "Container {} is already paused",
                     container.id
                 )));
             }

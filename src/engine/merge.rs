@@ -126,6 +126,9 @@ fn settle_host(host: &mut HostConfig) -> Result<()> {
     default(&mut host.ipc_mode, "private");
     default(&mut host.log_config.r#type, "json-file");
     default(&mut host.runtime, "runc");
+    if !matches!(host.runtime.as_str(), "runc" | "compose" | "io.containerd.runc.v2") {
+        return Err(invalid(&format!("unknown or invalid runtime name: {}", host.runtime)));
+    }
     let private_cgroups = std::path::Path::new("/sys/fs/cgroup/cgroup.controllers").exists() && !host.privileged;
     default(
         &mut host.cgroupns_mode,
@@ -182,7 +185,9 @@ fn check_log(host: &HostConfig) -> Result<()> {
     let kind = host.log_config.r#type.as_str();
     if !matches!(kind, "json-file" | "local" | "none") {
         // Output would otherwise vanish without a word.
-        return Err(invalid(&format!("logger: no log driver named '{kind}' is registered")));
+        return Err(invalid(&format!(
+            "error looking up logging plugin {kind}: plugin \"{kind}\" not found"
+        )));
     }
     if kind != "none" {
         for (key, value) in &host.log_config.config {

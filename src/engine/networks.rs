@@ -402,6 +402,7 @@ impl Engine {
     pub(super) async fn join_networks(&self, container: &Container) -> Result<Sandbox> {
         // What an earlier start left behind must not stand in the way.
         self.networks.net.release(&container.id).await;
+        self.share_hostname(container);
         let record = container.record().clone();
         let mut ids = IndexMap::new();
         for name in record.networks.keys() {
@@ -486,6 +487,25 @@ impl Engine {
             sysctls,
             mode,
         })
+    }
+
+    /// Gives a container on another one's network that one's name, as Docker does.
+    fn share_hostname(&self, container: &Container) {
+        let other = container
+            .record()
+            .host
+            .network_mode
+            .strip_prefix("container:")
+            .map(str::to_owned);
+        if let Some(owner) = other.and_then(|other| self.containers.by_id(&other)) {
+            let (hostname, domainname) = {
+                let record = owner.record();
+                (record.config.hostname.clone(), record.config.domainname.clone())
+            };
+            let mut record = container.record();
+            record.config.hostname = hostname;
+            record.config.domainname = domainname;
+        }
     }
 
     /// Follows `container:` to whoever has a namespace of their own.

@@ -436,6 +436,12 @@ fn mounts(record: &Record, places: &Places) -> Result<Vec<Value>> {
     // A mount of the user's covers one of ours at the same place.
     mounts.retain(|mount| !own.iter().any(|other| other["destination"] == mount["destination"]));
     mounts.extend(own);
+    // Outer mounts before those inside them: a volume at /etc must not cover /etc/hosts.
+    mounts.sort_by_key(|mount| {
+        Path::new(mount["destination"].as_str().unwrap_or("/"))
+            .components()
+            .count()
+    });
     Ok(mounts)
 }
 

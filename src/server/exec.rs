@@ -66,7 +66,7 @@ pub async fn start(mut call: Call, id: &str) -> Answer {
     let stream = match engine.start_exec(&exec, body.console_size).await {
         Ok(stream) => stream,
         // moby has taken the connection over by now, and says on the stream what went wrong.
-        Err(EngineError::Start(text)) => said(&text, tty).await?,
+        Err(EngineError::Start(text)) if text.starts_with("OCI runtime") => said(&text, tty).await?,
         Err(cause) => return Err(cause.into()),
     };
     Ok(hijack(&mut call, tty, stream, None::<Log>))
