@@ -5,6 +5,8 @@ use super::resources::{CONFIG, CONFIG_REFERENCES, INCLUDE, MODEL, NETWORK, SECRE
 use super::shape::{NamePattern, Schema, TextPattern, Type, key};
 
 pub(super) const WINDOWS: &str = "only Windows engines know it";
+pub(super) const WATCH: &str = "`watch` is not available yet";
+const PROVIDER_REASON: &str = "`up` refuses such services: running providers is not available yet";
 pub(super) const SWARM: &str = "only an orchestrator heeds it";
 
 pub(super) static STRING: Schema = Schema::of(&[Type::String]);
@@ -73,7 +75,7 @@ static SECRETS: Schema = Schema::map(NamePattern::Resource, &SECRET, true);
 static CONFIGS: Schema = Schema::map(NamePattern::Resource, &CONFIG, true);
 
 static SERVICE: Schema = Schema::object(&[
-    key("develop", &DEVELOP, "What `watch` does when files change."),
+    key("develop", &DEVELOP, "What `watch` does when files change.").no_effect(WATCH),
     key(
         "deploy",
         &DEPLOY,
@@ -205,7 +207,8 @@ static SERVICE: Schema = Schema::object(&[
         "provider",
         &PROVIDER,
         "A program that provides the service instead of a container.",
-    ),
+    )
+    .no_effect(PROVIDER_REASON),
     key(
         "external_links",
         &STRING_SET,
