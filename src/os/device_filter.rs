@@ -75,9 +75,14 @@ fn program(rules: &[DeviceRule]) -> Vec<Instruction> {
                 test.offset = i16::try_from(length - at - 1 + 2).unwrap_or(i16::MAX);
             }
         }
+        let decides_all = tests.is_empty();
         code.extend(tests);
         code.push(step(MOVE, 0, 0, 0, i32::from(rule.allow)));
         code.push(step(EXIT, 0, 0, 0, 0));
+        // Nothing after it could be reached, and the kernel refuses programs with such parts.
+        if decides_all {
+            return code;
+        }
     }
     code.push(step(MOVE, 0, 0, 0, 0));
     code.push(step(EXIT, 0, 0, 0, 0));
