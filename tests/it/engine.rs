@@ -49,8 +49,7 @@ impl Engine {
         let tar = self.state.path().join("box.tar");
         let mut builder = tar::Builder::new(std::fs::File::create(&tar).expect("a file"));
         let program = std::fs::read(busybox).expect("busybox");
-        let mut header = tar::Header::new_gnu();
-        header.set_mode(0o755);
+        let mut header = root_header();
         header.set_size(program.len() as u64);
         builder
             .append_data(&mut header, "bin/busybox", &program[..])
@@ -58,9 +57,8 @@ impl Engine {
         for name in [
             "sh", "echo", "sleep", "cat", "ls", "true", "false", "id", "hostname", "mkdir",
         ] {
-            let mut header = tar::Header::new_gnu();
+            let mut header = root_header();
             header.set_entry_type(tar::EntryType::Symlink);
-            header.set_size(0);
             builder
                 .append_link(&mut header, format!("bin/{name}"), "busybox")
                 .expect("a link");
@@ -115,6 +113,17 @@ impl Engine {
             std::thread::sleep(Duration::from_millis(20));
         }
     }
+}
+
+/// Returns the header of a file of root's that everyone may run.
+fn root_header() -> tar::Header {
+    let mut header = tar::Header::new_gnu();
+    header.set_mode(0o755);
+    header.set_uid(0);
+    header.set_gid(0);
+    header.set_mtime(0);
+    header.set_size(0);
+    header
 }
 
 fn spawn(state: &Path) -> Child {
@@ -354,6 +363,8 @@ fn events_come_in_docker_s_order() {
         "100",
     ]);
     engine.ok(&["rm", "-f", "short"]);
+    // The CLI asks for events up to the last whole second.
+    std::thread::sleep(Duration::from_millis(1100));
     let events = engine.ok(&[
         "events",
         "--since",
