@@ -265,11 +265,17 @@ impl Unpacker {
 
     fn attributes<R: Read>(&self, entry: &mut tar::Entry<'_, R>, path: &Path) -> Result<Attributes, UnpackError> {
         let header = entry.header();
-        let mut uid = header.uid().map_err(UnpackError::Read)?;
-        let mut gid = header.gid().map_err(UnpackError::Read)?;
+        // A number that was left blank is nought, as Go reads it; some writers leave the owner so.
+        let raw = header.as_old();
+        let number = |field: &[u8], value: io::Result<u64>| match field.iter().all(|byte| matches!(byte, 0 | b' ')) {
+            true => Ok(0),
+            false => value.map_err(UnpackError::Read),
+        };
+        let mut uid = number(&raw.uid, header.uid())?;
+        let mut gid = number(&raw.gid, header.gid())?;
         let mode = header.mode().map_err(UnpackError::Read)?;
         let mut modified = Timespec {
-            tv_sec: i64::try_from(header.mtime().map_err(UnpackError::Read)?).unwrap_or(i64::MAX),
+            tv_sec: i64::try_from(number(&raw.mtime, header.mtime())?).unwrap_or(i64::MAX),
             tv_nsec: 0,
         };
         let mut xattrs = Vec::new();

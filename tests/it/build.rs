@@ -8,7 +8,7 @@ use compose::build::{BuildError, BuildEvent, BuildRequest, BuildSink, build};
 use compose::image::{Image, Reference, Store, View};
 use compose::runtime::{Runtime, RuntimeConfig};
 
-use crate::support::{available, binary, is_root};
+use crate::support::{available, binary, has_busybox, is_root};
 
 /// A context, a store, and what the last build said.
 struct Bench {
@@ -22,9 +22,7 @@ fn runtime() -> Option<Runtime> {
     static RUNTIME: OnceLock<Option<Runtime>> = OnceLock::new();
     RUNTIME
         .get_or_init(|| {
-            let program = std::fs::read("/bin/busybox").unwrap_or_default();
-            let is_static = !program.is_empty() && !program.windows(9).any(|bytes| bytes == b"ld-linux-");
-            let there = available("root", is_root()) && available("a static busybox at /bin/busybox", is_static);
+            let there = available("root", is_root()) && available("a static busybox at /bin/busybox", has_busybox());
             there.then(|| {
                 let config = RuntimeConfig {
                     state_dir: "/tmp".into(),

@@ -98,10 +98,9 @@ fn a_dead_shim_is_reported_and_its_container_restarted() {
         now != pid && now != "0"
     });
     assert_eq!(inspect(&project, "{{.RestartCount}}"), "1");
-    assert!(
-        !std::path::Path::new(&format!("/proc/{pid}")).exists(),
-        "no process of the old container is left"
-    );
+    eventually("no process of the old container is left", || {
+        !std::path::Path::new(&format!("/proc/{pid}")).exists()
+    });
 
     // Without a policy it is dead, and says why.
     let file = COUNTER.replace("restart: always", "restart: \"no\"");

@@ -231,3 +231,18 @@ pub fn busybox(project: &Project) {
         "build",
     ]);
 }
+
+/// Returns whether `/bin/busybox` is there and needs no other file: no segment of it names an interpreter.
+pub fn has_busybox() -> bool {
+    let program = std::fs::read("/bin/busybox").unwrap_or_default();
+    let number = |at: usize, length: usize| {
+        let bytes = program.get(at..at + length).unwrap_or_default();
+        bytes
+            .iter()
+            .rev()
+            .fold(0, |number, &byte| number << 8 | usize::from(byte))
+    };
+    // The program headers of a 64-bit ELF file: where, how long each, how many; type 3 is PT_INTERP.
+    let (start, length, count) = (number(32, 8), number(54, 2), number(56, 2));
+    count > 0 && (0..count).all(|index| number(start + index * length, 4) != 3)
+}
