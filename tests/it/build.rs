@@ -386,7 +386,7 @@ async fn commands_run_in_a_container_of_their_own() {
         .replace("WORKDIR /app", "RUN mkdir -m 1777 /tmp\nWORKDIR /app"),
     );
     let image = bench.build().await;
-    assert_eq!(bench.read(&image, "/app/out"), "yes s3cret /root /app\n");
+    assert_eq!(bench.read(&image, "/app/out"), "yes s3cret / /app\n");
     assert!(bench.output().contains("printed\n"));
     assert_eq!(bench.read(&image, "/app/heredoc"), "one\ntwo\n");
     assert_eq!(bench.read(&image, "/app/script"), "from /dev/pipes/EOF\n");

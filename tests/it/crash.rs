@@ -123,7 +123,7 @@ fn a_dead_shim_is_reported_and_its_container_restarted() {
     });
     assert_eq!(inspect(&project, "{{.State.ExitCode}}"), "137");
     assert!(
-        inspect(&project, "{{.State.Error}}").contains("shim"),
+        inspect(&project, "{{.State.Error}}").contains("supervising process was killed"),
         "{}",
         inspect(&project, "{{.State.Error}}")
     );
