@@ -85,7 +85,7 @@ pub struct Unpacked {
     pub tar_size: u64,
     /// The sizes of its files added up, which is what Docker calls the size of a layer.
     pub size: u64,
-    /// Directories that the tar has things in but does not list. In an image they are not this layer's to describe: see [`settle`].
+    /// Directories that the tar has things in but does not list. In an image they are not this layer's to describe: see `settle`.
     pub implied: Vec<PathBuf>,
 }
 

@@ -1,6 +1,6 @@
 //! Plans for what is there already: stop, start, restart, kill, pause, remove, and taking the whole project down.
 //!
-//! Pure, as [`super::reconcile`] is.
+//! Pure, as [`mod@super::reconcile`] is.
 
 use std::collections::{BTreeMap, BTreeSet};
 

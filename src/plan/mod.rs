@@ -1,6 +1,6 @@
 //! Reconciliation: desired and observed state become a plan of operations, which is then executed.
 //!
-//! Four parts, each with one job: [`observed`] takes a snapshot of the engine and judges nothing; [`reconcile`] (and
+//! Four parts, each with one job: [`observed`] takes a snapshot of the engine and judges nothing; [`mod@reconcile`] (and
 //! [`lifecycle`] for everything but `up`) decides and does no I/O; a [`Plan`] is what was decided, every operation with
 //! its cause, and prints itself; [`execute`] carries it out in parallel and decides nothing. What a service looks like
 //! to the engine is told by [`create`].

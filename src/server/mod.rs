@@ -1,6 +1,6 @@
 //! The Docker Engine API over the embedded engine.
 //!
-//! One file per kind of resource; [`router`] says which request goes where. Handlers turn a request into one call
+//! One file per kind of resource; `router` says which request goes where. Handlers turn a request into one call
 //! of the engine and the answer into Docker's JSON; they decide nothing. The reference is Docker's own:
 //! <https://docs.docker.com/reference/api/engine/>.
 

@@ -1,7 +1,7 @@
 //! What a Compose file may say: one table of every key, from which come the checks of a file, the JSON Schema for
 //! editors and the support table of the README.
 //!
-//! [`shape`] holds the language of the table, [`table`] and its neighbours the table itself, [`check`] holds a file
+//! `shape` holds the language of the table, `table` and its neighbours the table itself, [`check`] holds a file
 //! against it in docker compose's own words.
 // compose-go schema/compose-spec.json, version 2.9.1
 
