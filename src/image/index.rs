@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::ImageError;
 
 /// Everything that is known of images beyond their own bytes.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Index {
     /// By id, which is the digest of the config.
     #[serde(default)]

@@ -18,7 +18,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use serde::{Deserialize, Serialize};
 
 use super::config::ImageConfig;
-use super::index::{self, Index, SourceRecord, Stamp};
+use super::index::{self, ImageRecord, Index, SourceRecord, Stamp};
 use super::reference::{Reference, Source};
 use super::remove::{self, Case, ImageUser, Removed};
 use super::{ImageError, digest};
@@ -282,16 +282,24 @@ impl Store {
             self.layer(layer)?;
         }
         self.change(|index| {
-            let record = index.images.entry(id.clone()).or_default();
-            record.layers.clone_from(&document.rootfs.diff_ids);
-            record.directory = document.rootfs.directory.as_ref().map(PathBuf::from);
-            record.parent = parent.map(str::to_owned).or(record.parent.take());
-            record.manifest = manifest.map(str::to_owned).or(record.manifest.take());
-            record.detached = false;
-            record.tagged = now();
+            let known = index.images.get(&id).cloned().unwrap_or_default();
+            let mut record = ImageRecord {
+                layers: document.rootfs.diff_ids.clone(),
+                directory: document.rootfs.directory.as_ref().map(PathBuf::from),
+                parent: parent.map(str::to_owned).or(known.parent.clone()),
+                manifest: manifest.map(str::to_owned).or(known.manifest.clone()),
+                detached: false,
+                tagged: known.tagged,
+            };
+            let mut renamed = false;
             for name in names {
-                index.names.insert(name.to_string(), id.clone());
+                let previous = index.names.insert(name.to_string(), id.clone());
+                renamed |= previous.as_ref() != Some(&id);
             }
+            if renamed || record != known {
+                record.tagged = now();
+            }
+            index.images.insert(id.clone(), record);
             Ok(())
         })?;
         self.image(self.state()?, &id)
@@ -513,6 +521,10 @@ impl Store {
         let mut state = self.state()?;
         let mut index = state.index.clone();
         let result = change(&mut index)?;
+        // A build that found every step in its cache changes nothing, and need not wait for the disk.
+        if index == state.index {
+            return Ok(result);
+        }
         let path = self.index_path();
         index::write(&path, &index)?;
         state.index = index;

@@ -193,6 +193,11 @@ pub fn root_mount(root: &Root) -> io::Result<OwnedFd> {
                     fsconfig_set_string(&context, "lowerdir+", layer.as_path())?;
                 }
             }
+            // Marks that only this one stack of layers can read would be lost where a layer becomes part of an image, and one
+            // that an image brings along must not lead anywhere. A kernel that has no such thing makes no such marks.
+            for (option, value) in [("redirect_dir", "nofollow"), ("metacopy", "off"), ("index", "off")] {
+                let _ = fsconfig_set_string(&context, option, value);
+            }
             fsconfig_set_string(&context, "upperdir", upper.as_path())?;
             fsconfig_set_string(&context, "workdir", work.as_path())?;
             fsconfig_create(&context)?;
