@@ -144,6 +144,9 @@ impl Engine {
                 let _ = live.farewell().await;
             }
         }
+        if !self.has_live_containers() {
+            self.networks.put_away().await;
+        }
         self.tasks.close();
         // Removals under way are finished; what cannot be finished now is taken up by the next engine.
         let _ = tokio::time::timeout(Duration::from_secs(5), self.tasks.wait()).await;

@@ -151,6 +151,16 @@ impl Networks {
         }
     }
 
+    /// Takes the interface of `bridge` away; whoever needs it next gets it anew.
+    pub async fn put_away(&self) {
+        if let Ok(bridge) = self.find("bridge")
+            && self.net.get(&bridge.spec.id).is_some()
+            && let Err(cause) = self.net.remove(&bridge.spec.id).await
+        {
+            tracing::debug!(%cause, "the default bridge stays");
+        }
+    }
+
     /// Returns a network that containers can join, and makes `bridge` if nobody needed it before.
     async fn ready(&self, wanted: &str) -> Result<NetworkState> {
         let network = self.find(wanted)?;
