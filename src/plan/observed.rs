@@ -6,6 +6,7 @@ use bollard::models::{ContainerSummary, ContainerSummaryStateEnum, MountPoint};
 use bollard::query_parameters::{ListContainersOptions, ListNetworksOptions, ListVolumesOptions};
 use futures_util::future::{try_join, try_join_all};
 
+use crate::client::events::percent_encode;
 use crate::client::{ClientError, Engine, labels};
 
 /// The state of a project on an engine.
@@ -250,7 +251,13 @@ pub async fn images<'i>(
     names: impl IntoIterator<Item = &'i str>,
 ) -> Result<BTreeMap<String, Image>, ClientError> {
     let inspections = names.into_iter().map(|name| async move {
-        match engine.docker.inspect_image(name).await.map_err(ClientError::from) {
+        // A path in the name must not become part of the request's.
+        let encoded = if name.contains(":/") {
+            percent_encode(name)
+        } else {
+            name.to_owned()
+        };
+        match engine.docker.inspect_image(&encoded).await.map_err(ClientError::from) {
             Ok(image) => Ok(Some((
                 name.to_owned(),
                 Image {
