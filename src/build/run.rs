@@ -194,7 +194,9 @@ fn scaffold(layers: &[PathBuf], scaffold: &Path, targets: &[(PathBuf, bool)]) ->
     let view = View::open(layers)?;
     for (target, is_directory) in targets {
         // `/dev` and the like are covered before anything is mounted in them.
-        if target.starts_with("/dev") && target != Path::new("/dev") || target.starts_with("/sys/") {
+        // (`starts_with` goes by components: `/sys` starts with `/sys/`.)
+        let is_inside = |parent: &str| target.starts_with(parent) && target != Path::new(parent);
+        if is_inside("/dev") || is_inside("/sys") {
             continue;
         }
         // A link that leads nowhere yet is followed to where it would lead.
