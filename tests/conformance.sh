@@ -5,7 +5,7 @@
 set -euo pipefail
 directory=$1
 # The share of identical answers, in hundredths of a percent, of all cases. Raise it when it is exceeded; never lower it.
-floor=0
+floor=9990
 target=$(cargo metadata --format-version 1 --no-deps --locked | python3 -c 'import json,sys; print(json.load(sys.stdin)["target_directory"])')
 host=$(rustc -vV | sed -n 's/^host: //p')
 report=$(mktemp)

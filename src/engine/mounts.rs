@@ -366,11 +366,11 @@ mod tests {
     fn the_long_form_says_the_same() {
         let host = host(
             &[],
-            r#"[{"Type":"volume","Source":"v","Target":"/v","ReadOnly":true},
+            r#"[{"Type":"volume","Source":"vol","Target":"/v","ReadOnly":true},
                 {"Type":"tmpfs","Target":"/t","TmpfsOptions":{"SizeBytes":1024,"Mode":1023}}]"#,
         );
         let points = resolve(&Config::default(), &host, &Set::new(), Vec::new()).unwrap();
-        assert_eq!(points[0].name, "v");
+        assert_eq!(points[0].name, "vol");
         assert_eq!(points[1].options, ["size=1024", "mode=1777"]);
     }
 
@@ -383,7 +383,7 @@ mod tests {
         ] {
             assert_eq!(resolved(&host(&[bind], "[]"), &[]).unwrap_err().to_string(), text);
         }
-        let twice = host(&["/tmp:/a", "x:/a"], "[]");
+        let twice = host(&["/tmp:/a", "data:/a"], "[]");
         assert_eq!(
             resolved(&twice, &[]).unwrap_err().to_string(),
             "Duplicate mount point: /a"

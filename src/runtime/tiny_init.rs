@@ -43,6 +43,8 @@ pub fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
         .skip(1)
         .map(OsString::into_vec)
         .collect();
+    // Tools tell process 1 by its name; a failure costs nothing but that.
+    let _ = rustix::thread::set_name(c"docker-init");
     let Ok(Some(single)) = SingleThreaded::check() else {
         return ExitCode::FAILURE;
     };
