@@ -59,7 +59,7 @@ impl Exec {
     }
 
     /// Waits for its end.
-    async fn ended(&self) -> i32 {
+    pub async fn ended(&self) -> i32 {
         let mut state = self.state.subscribe();
         let ended = state.wait_for(|state| state.exit_code.is_some()).await;
         ended.ok().and_then(|state| state.exit_code).unwrap_or(-1)

@@ -41,7 +41,20 @@ pub fn descriptor(signals: &[i32]) -> io::Result<OwnedFd> {
 /// Puts every signal back as a new program expects it: default meaning, none blocked.
 pub fn reset_all() {
     for signal in 1..=LAST {
-        default(signal);
+        // Not through the C library, which keeps its own two signals, so that one ignored by a caller would stay ignored.
+        // Nought is SIG_DFL with no flags and an empty mask, and 32 bytes is the kernel's longest form of it.
+        let action = [0_u64; 4];
+        // SAFETY: the kernel only reads `action`; the default meaning runs no code of ours. A refusal (SIGKILL,
+        // SIGSTOP) changes nothing.
+        unsafe {
+            libc::syscall(
+                libc::SYS_rt_sigaction,
+                signal,
+                action.as_ptr(),
+                std::ptr::null_mut::<u64>(),
+                8_usize,
+            );
+        }
     }
     // SAFETY: as in `descriptor`; an empty mask blocks nothing.
     unsafe {

@@ -63,13 +63,22 @@ pub async fn start(mut call: Call, id: &str) -> Answer {
         return Ok(response::status(StatusCode::OK));
     }
     let tty = exec.config.tty || body.tty;
+    let mut started = true;
     let stream = match engine.start_exec(&exec, body.console_size).await {
         Ok(stream) => stream,
         // moby has taken the connection over by now, and says on the stream what went wrong.
-        Err(EngineError::Start(text)) if text.starts_with("OCI runtime") => said(&text, tty).await?,
+        Err(EngineError::Start(text)) if text.starts_with("OCI runtime") => {
+            started = false;
+            said(&text, tty).await?
+        }
         Err(cause) => return Err(cause.into()),
     };
-    Ok(hijack(&mut call, tty, stream, None::<Log>))
+    let settled = async move {
+        if started {
+            exec.ended().await;
+        }
+    };
+    Ok(hijack(&mut call, tty, stream, None::<Log>, settled))
 }
 
 async fn drain(mut stream: UnixStream) {
@@ -145,7 +154,7 @@ pub async fn attach(mut call: Call, name: &str) -> Answer {
         nothing()?
     };
     engine.container_event(&container, "attach", &[]);
-    Ok(hijack(&mut call, tty, stream, before))
+    Ok(hijack(&mut call, tty, stream, before, async {}))
 }
 
 fn nothing() -> Result<UnixStream, ApiError> {

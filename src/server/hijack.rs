@@ -14,8 +14,15 @@ use super::version::ApiVersion;
 
 /// Returns the answer that turns the connection into a stream, and runs the stream in the background.
 ///
-/// `before` is sent ahead of everything else (the log, for an attach that asks for it).
-pub fn hijack<B>(call: &mut Call, tty: bool, stream: UnixStream, before: Option<B>) -> Response<Body>
+/// `before` is sent ahead of everything else (the log, for an attach that asks for it). The stream is not ended before
+/// `settled` is: a client asks for the exit code as soon as it has ended.
+pub fn hijack<B>(
+    call: &mut Call,
+    tty: bool,
+    stream: UnixStream,
+    before: Option<B>,
+    settled: impl Future<Output = ()> + Send + 'static,
+) -> Response<Body>
 where
     B: futures_util::Stream<Item = std::io::Result<bytes::Bytes>> + Send + Unpin + 'static,
 {
@@ -27,13 +34,13 @@ where
     let wants_upgrade = call.parts.headers.contains_key(UPGRADE);
     let Some(upgrade) = call.upgrade.take().filter(|_| wants_upgrade) else {
         // A client that did not ask for the connection gets what comes out, and cannot send anything.
-        return response::stream(content_type, output_only(stream, before));
+        return response::stream(content_type, output_only(stream, before, settled));
     };
     let user = call.engine.activity.begin();
     call.engine.tasks.spawn(async move {
         let _user = user;
         match upgrade.await {
-            Ok(client) => relay(TokioIo::new(client), stream, before).await,
+            Ok(client) => relay(TokioIo::new(client), stream, before, settled).await,
             Err(cause) => debug!(%cause, "the connection could not be taken over"),
         }
     });
@@ -48,6 +55,7 @@ where
 fn output_only<B>(
     mut stream: UnixStream,
     before: Option<B>,
+    settled: impl Future<Output = ()> + Send + 'static,
 ) -> impl futures_util::Stream<Item = std::io::Result<bytes::Bytes>> + Send + 'static
 where
     B: futures_util::Stream<Item = std::io::Result<bytes::Bytes>> + Send + Unpin + 'static,
@@ -66,11 +74,12 @@ where
             }
             yield bytes::Bytes::copy_from_slice(&buffer[..read]);
         }
+        settled.await;
     }
 }
 
 /// Carries bytes both ways until the container's side has nothing more to say.
-async fn relay<C, B>(client: C, stream: UnixStream, before: Option<B>)
+async fn relay<C, B>(client: C, stream: UnixStream, before: Option<B>, settled: impl Future<Output = ()>)
 where
     C: AsyncRead + AsyncWrite,
     B: futures_util::Stream<Item = std::io::Result<bytes::Bytes>> + Send + Unpin,
@@ -84,6 +93,7 @@ where
             }
         }
         copy(&mut from_container, &mut to_client).await?;
+        settled.await;
         to_client.shutdown().await
     };
     let input = async {
