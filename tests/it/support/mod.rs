@@ -150,11 +150,27 @@ impl Drop for Project {
         if !self.state_dir().join("engine.sock").exists() {
             return;
         }
-        // Whatever the test left: its projects by name, then the engine.
-        let projects = text(&self.run(&["ls", "-a", "-q"]).stdout);
-        for name in projects.lines() {
-            self.run(&["-p", name, "down", "-v", "-t", "0", "--remove-orphans"]);
+        // Whatever the test left: containers, also one-off ones that `down` leaves alone, their networks, then the engine.
+        let socket = format!("unix://{}", self.state_dir().join("engine.sock").display());
+        let docker = |arguments: &[&str]| {
+            let output = Command::new("docker")
+                .args(["-H", &socket])
+                .args(arguments)
+                .stdin(Stdio::null())
+                .output();
+            output.map(|output| text(&output.stdout)).unwrap_or_default()
+        };
+        // A killed engine is started anew by the first command, and has its containers again.
+        self.run(&["ls"]);
+        let containers = docker(&["ps", "-aq"]);
+        if !containers.is_empty() {
+            let ids: Vec<&str> = ["rm", "-f", "-v"]
+                .into_iter()
+                .chain(containers.split_whitespace())
+                .collect();
+            docker(&ids);
         }
+        docker(&["network", "prune", "-f"]);
         if let Some(pid) = self.engine_pid() {
             // It may have ended by itself.
             let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
