@@ -89,7 +89,7 @@ fn process_with(inode: &str) -> Option<String> {
 
 fn command(process: &Path) -> String {
     let line = fs::read(process.join("cmdline")).unwrap_or_default();
-    let mut words = String::from_utf8_lossy(&line).replace('\0', " ").trim_end().to_owned();
+    let mut words = command_line(&line);
     if words.is_empty() {
         words = fs::read_to_string(process.join("comm"))
             .unwrap_or_default()
@@ -111,6 +111,16 @@ fn command(process: &Path) -> String {
     format!(" ({words})")
 }
 
+/// Returns a command line as people type it: the program by its own name, which the start of a long path would crowd
+/// out of the room there is, then its arguments.
+fn command_line(cmdline: &[u8]) -> String {
+    let text = String::from_utf8_lossy(cmdline).replace('\0', " ");
+    let text = text.trim();
+    let (program, arguments) = text.split_once(' ').unwrap_or((text, ""));
+    let name = program.rsplit('/').next().unwrap_or(program);
+    format!("{name} {arguments}").trim_end().to_owned()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -129,6 +139,20 @@ mod tests {
             );
         }
         assert_eq!(parse_address("xyz"), None);
+    }
+
+    #[test]
+    fn a_program_is_named_without_its_directory() {
+        assert_eq!(
+            command_line(b"/usr/sbin/nginx\0-g\0daemon off;\0"),
+            "nginx -g daemon off;"
+        );
+        assert_eq!(
+            command_line(b"nginx: master process /usr/sbin/nginx\0"),
+            "nginx: master process /usr/sbin/nginx"
+        );
+        assert_eq!(command_line(b"sshd\0"), "sshd");
+        assert_eq!(command_line(b"\0\0"), "");
     }
 
     #[test]
