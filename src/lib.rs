@@ -29,6 +29,7 @@ pub mod model;
 pub mod net;
 pub mod os;
 pub mod plan;
+pub mod rootless;
 pub mod runtime;
 pub mod server;
 pub mod ui;

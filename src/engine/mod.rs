@@ -108,6 +108,7 @@ impl Engine {
         let net = crate::net::Networks::open(crate::net::NetConfig {
             state_dir: paths.networks(),
             instance: instance.clone(),
+            namespace: network_namespace()?,
         })
         .await
         .map_err(networks::failure)?;
@@ -219,6 +220,14 @@ impl Engine {
         container.attach_later(options, OwnedFd::from(theirs));
         UnixStream::from_std(ours).map_err(failed)
     }
+}
+
+/// Returns the namespace that bridges lie in, where it is not the engine's own.
+fn network_namespace() -> Result<Option<OwnedFd>> {
+    crate::rootless::network()
+        .map(|namespace| namespace.try_clone_to_owned())
+        .transpose()
+        .map_err(EngineError::file("cannot keep", Path::new("the network namespace")))
 }
 
 /// Returns a moment of the runtime's clock.

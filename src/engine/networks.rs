@@ -13,6 +13,7 @@ use super::config::{Endpoint, HostConfig, PortBinding, StringMap};
 use super::container::{Container, Record, new_id};
 use super::filters::Filters;
 use super::{Engine, EngineError, Result, time};
+use crate::os::user_namespace;
 use crate::net::spec::{
     DnsSpec, Driver, EndpointSpec, EndpointState, Link, Mode, NetworkSpec, NetworkState, PoolSpec, PortSpec, Protocol,
     SandboxRecord, SandboxSpec,
@@ -469,7 +470,9 @@ impl Engine {
         if matches!(mode, Mode::Networks | Mode::None) && rustix::process::geteuid().is_root() {
             // moby: the usual reasons for running as root inside are gone then.
             sysctls.insert("net.ipv4.ip_unprivileged_port_start".to_owned(), "0".to_owned());
-            sysctls.insert("net.ipv4.ping_group_range".to_owned(), "0 2147483647".to_owned());
+            // The kernel takes only groups that the user's namespace has.
+            let last = user_namespace::groups().last().min(i32::MAX as u32);
+            sysctls.insert("net.ipv4.ping_group_range".to_owned(), format!("0 {last}"));
         }
         sysctls.extend(
             host.sysctls

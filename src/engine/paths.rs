@@ -4,6 +4,8 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
+use crate::rootless;
+
 /// The places of one engine instance.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Paths {
@@ -20,7 +22,7 @@ impl Paths {
             .or_else(|| variable("COMPOSE_STATE_DIR"));
         match named {
             Some(directory) => Self::in_directory(&directory),
-            None if rustix::process::geteuid().is_root() => Self {
+            None if rootless::is_machine_wide() => Self {
                 state_dir: "/var/lib/compose".into(),
                 run_dir: "/run/compose".into(),
             },
@@ -42,10 +44,13 @@ impl Paths {
         let state_dir = variable("XDG_DATA_HOME")
             .unwrap_or_else(|| home.join(".local/share"))
             .join("compose");
-        let run_dir = match variable("XDG_RUNTIME_DIR") {
-            Some(directory) => directory.join("compose"),
-            None => state_dir.clone(),
-        };
+        // Without a session (su, cron) the variable is missing, or another user's; the directory may be there all the same.
+        let own = PathBuf::from(format!("/run/user/{}", rootless::real_uid()));
+        let run_dir = [variable("XDG_RUNTIME_DIR"), Some(own)]
+            .into_iter()
+            .flatten()
+            .find(|directory| is_own(directory))
+            .map_or_else(|| state_dir.clone(), |directory| directory.join("compose"));
         Self { state_dir, run_dir }
     }
 
@@ -108,13 +113,18 @@ impl Paths {
 
     /// Returns whether this is the machine's or user's own engine, not one moved elsewhere.
     pub fn is_default(&self) -> bool {
-        let usual = if rustix::process::geteuid().is_root() {
+        let usual = if rootless::is_machine_wide() {
             PathBuf::from("/var/lib/compose")
         } else {
             Self::of_user().state_dir
         };
         self.state_dir == usual
     }
+}
+
+/// Returns whether a directory is this user's.
+fn is_own(directory: &Path) -> bool {
+    rustix::fs::stat(directory).is_ok_and(|status| status.st_uid == rustix::process::geteuid().as_raw())
 }
 
 fn variable(name: &str) -> Option<PathBuf> {

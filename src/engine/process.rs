@@ -16,15 +16,21 @@ use tracing::{error, info, warn};
 
 use super::Engine;
 use super::paths::Paths;
-use crate::server;
+use crate::os::process::{SingleThreaded, take_descriptor};
+use crate::{rootless, server};
 
 /// How long a new engine waits for its predecessor to let go of the state directory.
 const ELECTION: Duration = Duration::from_secs(10);
 
 /// Runs the engine process until nothing needs it any more.
 pub fn main() -> ExitCode {
-    let paths = Paths::discover(state_dir_argument(std::env::args_os()).as_deref());
-    match run(&paths) {
+    let paths = Paths::discover(argument(std::env::args_os(), "--state-dir").map(PathBuf::from).as_deref());
+    let outcome = if rootless::is_machine_wide() {
+        run(&paths)
+    } else {
+        run_rootless(&paths)
+    };
+    match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(cause) => {
             // The log is the only place left: whoever started this process waits for the socket.
@@ -34,10 +40,29 @@ pub fn main() -> ExitCode {
     }
 }
 
-fn state_dir_argument(arguments: impl Iterator<Item = OsString>) -> Option<PathBuf> {
-    let mut arguments = arguments.skip_while(|argument| argument != "--state-dir");
+fn argument(arguments: impl Iterator<Item = OsString>, name: &str) -> Option<OsString> {
+    let mut arguments = arguments.skip_while(|argument| argument != name);
     arguments.next()?;
-    arguments.next().map(PathBuf::from)
+    arguments.next()
+}
+
+/// Runs the engine if this process is in the user's namespaces, and otherwise sees to it that one is run there.
+fn run_rootless(paths: &Paths) -> io::Result<()> {
+    if let Some(number) = argument(std::env::args_os(), "--network") {
+        let single = SingleThreaded::check()?.ok_or_else(|| io::Error::other("too many threads"))?;
+        let number = number.to_str().and_then(|number| number.parse().ok());
+        rootless::set_network(take_descriptor(&single, number.unwrap_or(-1))?);
+        return run(paths);
+    }
+    create_directory(paths.state_dir(), 0o700)?;
+    redirect_stdio(&paths.log())?;
+    start_log();
+    let arguments = if paths.is_default() {
+        Vec::new()
+    } else {
+        vec!["--state-dir".into(), paths.state_dir().into()]
+    };
+    rootless::start(paths.state_dir(), paths.run_dir(), arguments)
 }
 
 fn run(paths: &Paths) -> io::Result<()> {
@@ -45,8 +70,9 @@ fn run(paths: &Paths) -> io::Result<()> {
     let _ = rustix::process::setsid();
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
     // Containers may map other users, who must be able to reach their layers below this directory.
-    create_directory(paths.state_dir(), 0o711)?;
-    create_directory(paths.run_dir(), 0o711)?;
+    let mode = if rootless::is_machine_wide() { 0o711 } else { 0o700 };
+    create_directory(paths.state_dir(), mode)?;
+    create_directory(paths.run_dir(), mode)?;
     redirect_stdio(&paths.log())?;
     start_log();
     std::env::set_current_dir("/")?;
@@ -196,9 +222,9 @@ mod tests {
     #[test]
     fn the_state_directory_is_found_among_the_arguments() {
         let arguments = ["compose", "__engine", "--state-dir", "/tmp/x"].map(OsString::from);
-        assert_eq!(state_dir_argument(arguments.into_iter()), Some("/tmp/x".into()));
+        assert_eq!(argument(arguments.into_iter(), "--state-dir"), Some("/tmp/x".into()));
         assert_eq!(
-            state_dir_argument(["compose", "__engine"].map(OsString::from).into_iter()),
+            argument(["compose", "__engine"].map(OsString::from).into_iter(), "--state-dir"),
             None
         );
     }

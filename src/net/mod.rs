@@ -9,6 +9,7 @@
 mod attachment;
 mod bridge;
 mod conntrack;
+mod dialer;
 pub mod dns;
 mod error;
 pub mod files;

@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::attachment;
 use super::bridge;
+use super::dialer::Dialer;
 use super::dns::{self, Registry, Servers};
 use super::error::NetError;
 use super::files::{self, Files, HostFiles};
@@ -26,11 +27,14 @@ use super::store::Store;
 use super::worker::Workers;
 
 /// Where an engine keeps its networks, and the name that sets its interfaces and rules apart from others'.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct NetConfig {
     pub state_dir: PathBuf,
     /// 8 hexadecimal digits.
     pub instance: String,
+    /// Where bridges are made and containers' interfaces lead; `None`: in the host's namespace, which is where published
+    /// ports are listened on in any case.
+    pub namespace: Option<OwnedFd>,
 }
 
 /// The networks of one engine. Cheap to clone.
@@ -44,6 +48,7 @@ struct Inner {
     instance: String,
     store: Store,
     workers: Workers,
+    dialer: Dialer,
     firewall: Arc<Firewall>,
     registry: Arc<Registry>,
     state: Mutex<State>,
@@ -75,7 +80,13 @@ impl Networks {
     /// that run are served when they are adopted; [`Networks::settle`] says that all are.
     pub async fn open(config: NetConfig) -> Result<Self, NetError> {
         let store = Store::open(&config.state_dir)?;
-        let workers = Workers::start()?;
+        let has_own_namespace = config.namespace.is_some();
+        let workers = Workers::start(config.namespace)?;
+        let dialer = if has_own_namespace {
+            Dialer::inside(&workers)
+        } else {
+            Dialer::default()
+        };
         let records = store.load()?;
         let mut networks = BTreeMap::new();
         for state in records {
@@ -103,6 +114,7 @@ impl Networks {
                 instance: config.instance,
                 store,
                 workers,
+                dialer,
                 registry: Arc::default(),
                 state: Mutex::new(State {
                     networks,
@@ -352,7 +364,7 @@ impl Networks {
             }
         }
         fds.extend(entry.proxies.copies().map_err(failed())?);
-        entry.proxies.serve(&entry.record).map_err(failed())?;
+        entry.proxies.serve(&entry.record, &inner.dialer).map_err(failed())?;
         let record = entry.record.clone();
         inner.announce(&all, &record.container, &record.endpoints);
         drop(all);
@@ -443,7 +455,7 @@ impl Networks {
         }
         container
             .proxies
-            .serve(&record)
+            .serve(&record, &inner.dialer)
             .map_err(NetError::system("serve the container's ports"))?;
         all.containers.insert(record.container.clone(), container);
         inner.announce(&all, &record.container, &record.endpoints);
@@ -587,7 +599,7 @@ impl Networks {
             };
             entry
                 .proxies
-                .serve(&entry.record)
+                .serve(&entry.record, &self.inner.dialer)
                 .map_err(NetError::system("serve the container's ports"))?;
             !entry.record.ports.is_empty()
         };

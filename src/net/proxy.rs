@@ -14,6 +14,7 @@ use tokio::io::Interest;
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::task::JoinSet;
 
+use super::dialer::Dialer;
 use super::spec::Protocol;
 use crate::os::datagram;
 
@@ -27,32 +28,38 @@ const DATAGRAM_PATIENCE: Duration = Duration::from_secs(90);
 const DATAGRAM_CLIENTS: usize = 4096;
 
 /// Starts serving a published port; it is served until the task ends.
-pub fn serve(tasks: &mut JoinSet<()>, protocol: Protocol, socket: OwnedFd, container: SocketAddr) -> io::Result<()> {
+pub fn serve(
+    tasks: &mut JoinSet<()>,
+    protocol: Protocol,
+    socket: OwnedFd,
+    container: SocketAddr,
+    dialer: &Dialer,
+) -> io::Result<()> {
     match protocol {
         Protocol::Tcp => {
             let listener = std::net::TcpListener::from(socket);
             listener.set_nonblocking(true)?;
             let listener = TcpListener::from_std(listener)?;
-            tasks.spawn(serve_streams(listener, container));
+            tasks.spawn(serve_streams(listener, container, dialer.clone()));
         }
         Protocol::Udp => {
             let socket = std::net::UdpSocket::from(socket);
             socket.set_nonblocking(true)?;
             let socket = UdpSocket::from_std(socket)?;
-            tasks.spawn(serve_datagrams(Arc::new(socket), container));
+            tasks.spawn(serve_datagrams(Arc::new(socket), container, dialer.clone()));
         }
         Protocol::Sctp => {}
     }
     Ok(())
 }
 
-async fn serve_streams(listener: TcpListener, container: SocketAddr) {
+async fn serve_streams(listener: TcpListener, container: SocketAddr, dialer: Dialer) {
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
             accepted = listener.accept() => match accepted {
                 Ok((client, _)) => {
-                    connections.spawn(carry(client, container));
+                    connections.spawn(carry(client, container, dialer.clone()));
                 }
                 Err(error) => {
                     // Out of descriptors or memory: the client waits in the backlog until there is room again.
@@ -65,8 +72,8 @@ async fn serve_streams(listener: TcpListener, container: SocketAddr) {
     }
 }
 
-async fn carry(mut client: TcpStream, container: SocketAddr) {
-    let mut server = match TcpStream::connect(container).await {
+async fn carry(mut client: TcpStream, container: SocketAddr, dialer: Dialer) {
+    let mut server = match dialer.stream(container).await {
         Ok(server) => server,
         Err(_) => {
             // The client sees what it would see without us: nobody listens.
@@ -84,7 +91,7 @@ async fn carry(mut client: TcpStream, container: SocketAddr) {
 type Conversation = (SocketAddr, Option<IpAddr>);
 type Conversations = Arc<Mutex<HashMap<Conversation, Arc<UdpSocket>>>>;
 
-async fn serve_datagrams(socket: Arc<UdpSocket>, container: SocketAddr) {
+async fn serve_datagrams(socket: Arc<UdpSocket>, container: SocketAddr, dialer: Dialer) {
     let conversations = Conversations::default();
     let mut answers = JoinSet::new();
     let mut buffer = vec![0; DATAGRAM_BUFFER];
@@ -106,7 +113,7 @@ async fn serve_datagrams(socket: Arc<UdpSocket>, container: SocketAddr) {
                 if lock(&conversations).len() >= DATAGRAM_CLIENTS {
                     continue;
                 }
-                let Ok(server) = connect(container).await else { continue };
+                let Ok(server) = dialer.datagrams(container).await else { continue };
                 let server = Arc::new(server);
                 lock(&conversations).insert(conversation, Arc::clone(&server));
                 answers.spawn(answer(
@@ -120,16 +127,6 @@ async fn serve_datagrams(socket: Arc<UdpSocket>, container: SocketAddr) {
         };
         let _ = server.send(&buffer[..length]).await;
     }
-}
-
-async fn connect(container: SocketAddr) -> io::Result<UdpSocket> {
-    let any: IpAddr = match container {
-        SocketAddr::V4(_) => std::net::Ipv4Addr::UNSPECIFIED.into(),
-        SocketAddr::V6(_) => std::net::Ipv6Addr::UNSPECIFIED.into(),
-    };
-    let socket = UdpSocket::bind((any, 0)).await?;
-    socket.connect(container).await?;
-    Ok(socket)
 }
 
 /// Carries a container's datagrams back to one client, until there were none for a while.

@@ -8,6 +8,7 @@ use rustix::net::Shutdown;
 use tokio::task::JoinSet;
 
 use super::attachment;
+use super::dialer::Dialer;
 use super::ports::Binding;
 use super::proxy;
 use super::spec::{Protocol, SandboxRecord};
@@ -26,7 +27,7 @@ impl Proxies {
     }
 
     /// Serves all ports, at the addresses that the container has now.
-    pub fn serve(&mut self, record: &SandboxRecord) -> io::Result<()> {
+    pub fn serve(&mut self, record: &SandboxRecord, dialer: &Dialer) -> io::Result<()> {
         self.tasks = JoinSet::new();
         for binding in &self.bindings {
             let port = &binding.port;
@@ -35,7 +36,7 @@ impl Proxies {
             };
             if let Some(socket) = &binding.socket {
                 let container = SocketAddr::new(address, port.container_port);
-                proxy::serve(&mut self.tasks, port.protocol, socket.try_clone()?, container)?;
+                proxy::serve(&mut self.tasks, port.protocol, socket.try_clone()?, container, dialer)?;
             }
         }
         Ok(())

@@ -34,18 +34,32 @@ pub struct Workers {
 }
 
 impl Workers {
-    /// Starts the threads in the namespace of the calling one, which is the host's to them.
-    pub fn start() -> Result<Self, NetError> {
+    /// Starts the threads in a namespace, which is the host's to them: the calling thread's, unless another is given.
+    pub fn start(namespace: Option<OwnedFd>) -> Result<Self, NetError> {
         let (jobs, queue) = channel::<Job>();
         let queue = Arc::new(Mutex::new(queue));
+        let namespace = namespace.map(Arc::new);
         for at in 0..THREADS {
             let failed = || NetError::system("start a thread for network namespaces");
-            let mut host = Host::open().map_err(failed())?;
             let queue = Arc::clone(&queue);
+            let namespace = namespace.clone();
+            let (opened, open) = channel();
             std::thread::Builder::new()
                 .name(format!("net-{at}"))
                 .stack_size(256 * 1024)
-                .spawn(move || work(&mut host, &queue))
+                .spawn(move || {
+                    let entered = namespace.map_or(Ok(()), netns::enter);
+                    match entered.and_then(|()| Host::open()) {
+                        Ok(mut host) => {
+                            let _ = opened.send(Ok(()));
+                            work(&mut host, &queue);
+                        }
+                        Err(error) => drop(opened.send(Err(error))),
+                    }
+                })
+                .map_err(failed())?;
+            open.recv()
+                .unwrap_or_else(|_| Err(io::ErrorKind::UnexpectedEof.into()))
                 .map_err(failed())?;
         }
         Ok(Self { jobs })

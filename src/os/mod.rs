@@ -10,3 +10,4 @@ pub mod process;
 pub mod seccomp;
 pub mod signal;
 pub mod socket;
+pub mod user_namespace;

@@ -58,11 +58,15 @@ struct CloneArguments {
 /// Copies this process, the copy in new namespaces (`CLONE_NEW*` in `namespaces`) and, where one is given, in the
 /// cgroup whose directory is `cgroup`.
 pub fn clone_into(_: &SingleThreaded, namespaces: u64, cgroup: Option<BorrowedFd<'_>>) -> io::Result<Fork> {
+    clone_with(namespaces, libc::SIGCHLD, cgroup)
+}
+
+fn clone_with(flags: u64, exit_signal: i32, cgroup: Option<BorrowedFd<'_>>) -> io::Result<Fork> {
     let mut pidfd: RawFd = -1;
     let mut arguments = CloneArguments {
-        flags: namespaces | libc::CLONE_PIDFD as u64,
+        flags: flags | libc::CLONE_PIDFD as u64,
         pidfd: (&raw mut pidfd) as u64,
-        exit_signal: libc::SIGCHLD as u64,
+        exit_signal: exit_signal as u64,
         ..CloneArguments::default()
     };
     if let Some(cgroup) = cgroup {
@@ -71,7 +75,7 @@ pub fn clone_into(_: &SingleThreaded, namespaces: u64, cgroup: Option<BorrowedFd
         arguments.cgroup = cgroup.as_raw_fd() as u64;
     }
     // SAFETY: `arguments` is a clone_args of the size given. Without CLONE_VM and with no stack the child goes on
-    // as after fork, on a copy of this stack; the caller has one thread (SingleThreaded), so no lock is left held.
+    // as after fork, on a copy of this stack; both callers have one thread (SingleThreaded), so no lock is left held.
     let result = unsafe {
         libc::syscall(
             libc::SYS_clone3,
@@ -87,6 +91,42 @@ pub fn clone_into(_: &SingleThreaded, namespaces: u64, cgroup: Option<BorrowedFd
             pidfd: unsafe { OwnedFd::from_raw_fd(pidfd) },
         })),
         _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// As [`clone_into`], but the copy is born in the pid namespace that `enter` takes this process's children to, in which
+/// this process itself must not be: a plain user's process that let its children go there could not have them back.
+pub fn clone_into_pid_namespace(
+    single: &SingleThreaded,
+    enter: impl FnOnce() -> io::Result<()>,
+    namespaces: u64,
+    cgroup: Option<BorrowedFd<'_>>,
+) -> io::Result<Fork> {
+    let (ours, theirs) = super::socket::message_pair()?;
+    let Some(helper) = fork(single)? else {
+        drop(ours);
+        let result = enter().and_then(|()| clone_with(namespaces | libc::CLONE_PARENT as u64, 0, cgroup));
+        let sent = match result {
+            Ok(Fork::Child) => return Ok(Fork::Child),
+            Ok(Fork::Parent(child)) => {
+                let number = child.pid.as_raw_nonzero().get().to_ne_bytes();
+                super::socket::send(&theirs, &number, &[std::os::fd::AsFd::as_fd(&child.pidfd)])
+            }
+            Err(error) => {
+                let number = error.raw_os_error().unwrap_or(libc::EIO).to_ne_bytes();
+                super::socket::send(&theirs, &number, &[])
+            }
+        };
+        exit_now(i32::from(sent.is_err()));
+    };
+    drop(theirs);
+    let answer = super::socket::receive(&ours);
+    let _ = rustix::io::retry_on_intr(|| rustix::process::waitpid(Some(helper), rustix::process::WaitOptions::empty()));
+    let mut answer = answer?.ok_or_else(|| io::Error::from(io::ErrorKind::UnexpectedEof))?;
+    let number = answer.bytes.as_slice().try_into().map_or(libc::EIO, i32::from_ne_bytes);
+    match (answer.descriptors.pop(), Pid::from_raw(number)) {
+        (Some(pidfd), Some(pid)) => Ok(Fork::Parent(Child { pid, pidfd })),
+        _ => Err(io::Error::from_raw_os_error(number)),
     }
 }
 
@@ -213,6 +253,17 @@ pub fn take_stdin() -> io::Result<OwnedFd> {
     let null = std::fs::File::open("/dev/null")?;
     duplicate_onto(std::os::fd::AsFd::as_fd(&null), 0)?;
     Ok(moved)
+}
+
+/// Takes over a descriptor that the parent left at `number`, and keeps it from the programs started from here.
+pub fn take_descriptor(_: &SingleThreaded, number: RawFd) -> io::Result<OwnedFd> {
+    // SAFETY: plain descriptor flags; a number that is not open is refused.
+    if unsafe { libc::fcntl(number, libc::F_SETFD, libc::FD_CLOEXEC) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: it is open, and called first thing in a process of one thread, before anything in it owns a descriptor
+    // above the standard ones.
+    Ok(unsafe { OwnedFd::from_raw_fd(number) })
 }
 
 /// Makes the terminal the controlling one of this session.

@@ -14,6 +14,7 @@ use crate::os::{memfd, socket};
 use crate::runtime::cgroup::{self, Cgroup, Stats};
 use crate::runtime::connection::Connection;
 use crate::runtime::error::RuntimeError;
+use crate::runtime::family;
 use crate::runtime::launch::{AttachOptions, ExecSpec, ExitRecord};
 use crate::runtime::protocol::{Answer, Command, ExecPlan, State};
 use crate::runtime::root::RootHandle;
@@ -141,7 +142,12 @@ impl Container {
     async fn freeze(&self, frozen: bool) -> Result<(), RuntimeError> {
         let cgroup = self.inner.cgroup.clone();
         let path = cgroup.unified().map(Path::to_owned).unwrap_or_default();
-        let result = tokio::task::spawn_blocking(move || cgroup.freeze(frozen)).await;
+        let first = self.pid();
+        let result = tokio::task::spawn_blocking(move || match cgroup.is_missing() {
+            true => family::stop(first, frozen),
+            false => cgroup.freeze(frozen),
+        })
+        .await;
         result
             .map_err(|_| RuntimeError::ShimGone)?
             .map_err(|source| RuntimeError::Cgroup {
@@ -285,6 +291,9 @@ impl Container {
 
     /// Returns every process of the container, as this host counts.
     pub fn processes(&self) -> Vec<u32> {
+        if self.inner.cgroup.is_missing() {
+            return family::members(self.pid());
+        }
         self.inner.cgroup.processes()
     }
 

@@ -16,6 +16,7 @@ mod connection;
 mod container;
 mod engine_side;
 mod error;
+mod family;
 pub mod in_root;
 mod init;
 mod launch;

@@ -12,8 +12,12 @@ use rustix::mount::{
 };
 
 use crate::os::mount::{Attributes, set_attributes};
+use crate::os::user_namespace;
 use crate::runtime::in_root;
 use crate::runtime::launch::Root;
+
+/// Overlayfs's option to keep its marks in attributes that a plain user may set.
+const USER_MARKS: &str = "userxattr";
 
 const READ_ONLY: u64 = MountAttrFlags::MOUNT_ATTR_RDONLY.bits() as u64;
 const ATIME: u64 = MountAttrFlags::MOUNT_ATTR__ATIME.bits() as u64;
@@ -198,6 +202,10 @@ pub fn root_mount(root: &Root) -> io::Result<OwnedFd> {
             for (option, value) in [("redirect_dir", "nofollow"), ("metacopy", "off"), ("index", "off")] {
                 let _ = fsconfig_set_string(&context, option, value);
             }
+            if user_namespace::is_nested() {
+                // `trusted.` attributes are for the machine's root alone.
+                fsconfig_set_flag(&context, USER_MARKS)?;
+            }
             fsconfig_set_string(&context, "upperdir", upper.as_path())?;
             fsconfig_set_string(&context, "workdir", work.as_path())?;
             fsconfig_create(&context)?;
@@ -272,8 +280,9 @@ fn attach_overlay_by_text(root: &Root, directory: &Path) -> io::Result<()> {
             .replace(',', "\\,")
     };
     let layers: Vec<String> = lower.iter().map(escape).collect();
+    let marks = if user_namespace::is_nested() { ",userxattr" } else { "" };
     let text = format!(
-        "lowerdir={},upperdir={},workdir={}",
+        "lowerdir={},upperdir={},workdir={}{marks}",
         layers.join(":"),
         escape(upper),
         escape(work)
@@ -317,12 +326,60 @@ pub fn mount_entry(
     // A tmpfs becomes read-only only after mount points in it were made.
     let later = kind == "tmpfs" && options.is_read_only();
     let attributes = if later { options.set & !READ_ONLY } else { options.set };
-    let new = new_file_system(kind, name, &data, attributes)?;
+    if user_namespace::is_nested() {
+        data.retain(|(name, value)| has_its_owner(kind, name, value.as_deref()));
+        if kind == "overlay" {
+            data.push((USER_MARKS.to_owned(), None));
+        }
+    }
+    let new = match new_file_system(kind, name, &data, attributes) {
+        Err(error) if user_namespace::is_nested() && error.kind() == io::ErrorKind::PermissionDenied => {
+            match stand_in(kind, options) {
+                Some(stand_in) => stand_in?,
+                None => return Err(error),
+            }
+        }
+        other => other?,
+    };
     if let Some((propagation, recursive)) = options.propagation {
         propagate(new.as_fd(), propagation, recursive)?;
     }
     attach(new.as_fd(), target.as_fd())?;
     Ok(later.then_some(new))
+}
+
+/// Returns whether an option gives files to somebody this user namespace has; they are root's otherwise.
+fn has_its_owner(kind: &str, name: &str, value: Option<&str>) -> bool {
+    let id = value.and_then(|value| value.parse().ok());
+    match (kind, name, id) {
+        ("tmpfs" | "devpts" | "mqueue", "uid", Some(uid)) => user_namespace::users().has(uid),
+        ("tmpfs" | "devpts" | "mqueue", "gid", Some(gid)) => user_namespace::groups().has(gid),
+        _ => true,
+    }
+}
+
+/// The host's own mount in place of a new one that only the owner of the namespace it shows may make: a container that
+/// shares the host's network, processes or queues sees them as its user does outside.
+fn stand_in(kind: &str, options: &Options) -> Option<io::Result<OwnedFd>> {
+    let path = match kind {
+        "sysfs" => "/sys",
+        "proc" => "/proc",
+        "mqueue" => "/dev/mqueue",
+        _ => return None,
+    };
+    let copy = || {
+        let tree = copy_of_path(Path::new(path), true)?;
+        set_attributes(
+            tree.as_fd(),
+            true,
+            Attributes {
+                set: options.set,
+                ..Attributes::default()
+            },
+        )?;
+        Ok(tree)
+    };
+    Some(copy())
 }
 
 fn bind(root: BorrowedFd<'_>, mount: &Mount, options: &Options, source: Option<OwnedFd>) -> io::Result<()> {

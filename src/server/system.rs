@@ -88,7 +88,7 @@ pub fn info(call: &Call) -> Response<Body> {
     } else {
         "1"
     };
-    let rootless = !rustix::process::geteuid().is_root();
+    let rootless = !crate::rootless::is_machine_wide();
     let mut security = vec!["name=seccomp,profile=builtin"];
     if rootless {
         security.push("name=rootless");

@@ -5,10 +5,16 @@ use std::path::Path;
 
 use oci_spec::runtime::{LinuxBlockIo, LinuxCpu, LinuxMemory, LinuxPids, LinuxResources, LinuxThrottleDevice};
 
+use crate::os::user_namespace;
+
 use super::{Cgroup, Controller, devices, write};
 
 /// Sets the limits. One that cannot be set is a warning, as on a host without that controller.
 pub fn apply(cgroup: &Cgroup, resources: &LinuxResources, mut warn: impl FnMut(String)) {
+    // Whoever may make no cgroup was told so when they asked for the container.
+    if cgroup.is_missing() {
+        return;
+    }
     let mut settings = Settings {
         cgroup,
         warn: &mut warn,
@@ -39,6 +45,8 @@ pub fn apply(cgroup: &Cgroup, resources: &LinuxResources, mut warn: impl FnMut(S
     }
     if let Some(rules) = resources.devices().as_deref()
         && !rules.is_empty()
+        // In a user namespace nobody makes device nodes: there is nothing to restrict.
+        && !user_namespace::is_nested()
         && let Err(error) = devices::apply(cgroup, rules)
     {
         warn(format!("cannot restrict devices: {error}"));

@@ -15,6 +15,8 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::os::user_namespace;
+
 pub use limits::apply;
 pub use stats::network;
 pub use stats::{BlockStats, CpuStats, MemoryStats, NetworkStats, PidsStats, Stats};
@@ -31,7 +33,41 @@ pub struct Layout {
 impl Layout {
     /// Reads the layout of this mount namespace.
     pub fn read() -> Self {
-        fs::read_to_string("/proc/self/mountinfo").map_or_else(|_| Self::default(), |text| Self::parse(&text))
+        let layout =
+            fs::read_to_string("/proc/self/mountinfo").map_or_else(|_| Self::default(), |text| Self::parse(&text));
+        if user_namespace::is_nested() {
+            let own = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+            layout.delegated(&own)
+        } else {
+            layout
+        }
+    }
+
+    /// Keeps what somebody who is not the machine's root may change: what was handed over to them.
+    fn delegated(mut self, own: &str) -> Self {
+        let is_ours = |path: &Path| rustix::fs::access(path, rustix::fs::Access::WRITE_OK).is_ok();
+        self.legacy.retain(|(_, point)| is_ours(point));
+        self.unified = self.unified.and_then(|point| {
+            if is_ours(&point) {
+                return Some(point);
+            }
+            let path = own.lines().find_map(|line| line.strip_prefix("0::/"))?;
+            let place = point.join(path);
+            // The highest one: below it everything may be arranged as wanted.
+            let handed_over = |path: &&Path| is_ours(path) && is_ours(&path.join("cgroup.procs"));
+            place
+                .ancestors()
+                .take_while(|path| path.starts_with(&point))
+                .filter(handed_over)
+                .last()
+                .map(Path::to_owned)
+        });
+        self
+    }
+
+    /// Returns whether there are cgroups to be made at all.
+    pub fn is_empty(&self) -> bool {
+        self.legacy.is_empty() && self.unified.is_none()
     }
 
     fn parse(mountinfo: &str) -> Self {
@@ -186,6 +222,11 @@ impl Cgroup {
                 let _ = rustix::process::kill_process(process, rustix::process::Signal::KILL);
             }
         }
+    }
+
+    /// Returns whether the container has no cgroup, as where a plain user may make none.
+    pub fn is_missing(&self) -> bool {
+        self.legacy.is_empty() && self.unified.is_none()
     }
 
     /// Returns every process.

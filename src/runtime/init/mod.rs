@@ -186,6 +186,8 @@ pub struct ExecContext<'c> {
     pub groups: Joinable,
     /// The container's first process.
     pub init: BorrowedFd<'c>,
+    /// Which of its namespaces to enter.
+    pub namespaces: ThreadNameSpaceType,
     /// Whether the container has a user namespace of its own.
     pub has_user_namespace: bool,
     /// The terminal's size.
@@ -222,11 +224,7 @@ fn prepare_exec(context: &ExecContext<'_>) -> Result<(ExecPlan, users::Identity)
     rustix::process::setsid().attempt(|| "setsid")?;
     let procfs = surroundings::host_procfs().attempt(|| "open the host's procfs")?;
     set_oom_score(procfs.as_fd(), plan.process.oom_score_adj(), &context.channel);
-    let mut namespaces = ThreadNameSpaceType::MOUNT
-        | ThreadNameSpaceType::HOST_NAME_AND_NIS_DOMAIN_NAME
-        | ThreadNameSpaceType::INTER_PROCESS_COMMUNICATION
-        | ThreadNameSpaceType::NETWORK
-        | ThreadNameSpaceType::CONTROL_GROUP;
+    let mut namespaces = context.namespaces;
     if context.has_user_namespace {
         namespaces |= ThreadNameSpaceType::USER;
     }

@@ -15,7 +15,7 @@ use super::failure::{Attempt, Failure, words};
 use super::users::{self, Identity};
 use crate::os::process::{StringTable, close_on_exec_from, execute, execute_file, exit_now};
 use crate::os::seccomp::{Instruction, load};
-use crate::os::{memfd, signal};
+use crate::os::{memfd, signal, user_namespace};
 use crate::runtime::capability;
 use crate::runtime::protocol::InitReport;
 
@@ -70,6 +70,7 @@ impl Final<'_> {
         let process = self.process;
         let environment = self.environment();
         self.limit();
+        self.enter_user_namespace()?;
         let restricted = process.no_new_privileges() == Some(true);
         if restricted {
             rustix::thread::set_no_new_privs(true).attempt(|| "set no_new_privs")?;
@@ -186,6 +187,22 @@ impl Final<'_> {
             .map(|bytes| Instruction::from_bytes(*bytes))
             .collect();
         load(&program).attempt(|| "unable to init seccomp: error loading seccomp filter into kernel")
+    }
+
+    /// Where the wanted user is none of this namespace's, becomes that user in a namespace of the process's own, in which
+    /// the one user there is goes by the wanted number: what is theirs outside is theirs inside.
+    fn enter_user_namespace(&self) -> Result<(), Failure> {
+        let Identity { uid, gid, .. } = self.identity;
+        if user_namespace::users().has(uid) && user_namespace::groups().has(gid) {
+            return Ok(());
+        }
+        let attempt = || {
+            format!(
+                "become user {uid}:{gid}, of whom this user's namespace has none (with a range of ids in /etc/subuid and \
+                 newuidmap, package \"uidmap\", it would)"
+            )
+        };
+        user_namespace::become_user(uid, gid).attempt(attempt)
     }
 
     fn drop_bounding(&self) -> Result<(), Failure> {

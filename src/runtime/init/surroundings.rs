@@ -2,7 +2,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::{Component, Path};
+use std::path::{Component, Path, PathBuf};
 
 use oci_spec::runtime::{LinuxDevice, LinuxDeviceType, Mount, Spec};
 use rustix::fs::{AtFlags, CWD, Dev, FileType, Gid, Mode, OFlags, Uid};
@@ -313,7 +313,7 @@ fn make_device(
         }
         // In a user namespace there is no mknod; the host's device is bound instead.
         Err(Errno::PERM) => {
-            let device = mounting::copy_of_path(&Path::new("/dev").join(name), false)?;
+            let device = mounting::copy_of_path(&host_device(name, kind, number)?, false)?;
             let flags = OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::WRONLY;
             rustix::fs::openat(directory, name, flags, Mode::from_raw_mode(0o644))?;
             let target = rustix::fs::openat(directory, name, path_flags, Mode::empty())?;
@@ -333,6 +333,33 @@ fn make_device(
         )?;
     }
     Ok(())
+}
+
+/// Finds the host's node of a device: the one of that name, if it is that, or else whichever is.
+fn host_device(name: &str, kind: FileType, number: Dev) -> io::Result<PathBuf> {
+    let is_it = |path: &Path| {
+        rustix::fs::lstat(path)
+            .is_ok_and(|status| FileType::from_raw_mode(status.st_mode) == kind && status.st_rdev == number)
+    };
+    let likely = Path::new("/dev").join(name);
+    if is_it(&likely) {
+        return Ok(likely);
+    }
+    let mut directories = vec![PathBuf::from("/dev")];
+    while let Some(directory) = directories.pop() {
+        for entry in std::fs::read_dir(&directory).into_iter().flatten().flatten() {
+            let path = entry.path();
+            if is_it(&path) {
+                return Ok(path);
+            }
+            if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                directories.push(path);
+            }
+        }
+    }
+    Err(io::Error::other(format!(
+        "a plain user cannot make device nodes, and the host has none of that number below /dev ({name})"
+    )))
 }
 
 /// Makes the given mount the root of this namespace and lets go of everything else.

@@ -3,14 +3,15 @@
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::Path;
 
 use oci_spec::runtime::LinuxIdMapping;
 use rustix::fs::{Mode, OFlags};
-use rustix::thread::LinkNameSpaceType;
+use rustix::thread::{
+    LinkNameSpaceType, ThreadNameSpaceType, move_into_link_name_space, move_into_thread_name_spaces,
+};
 
 use super::pump::{Pump, pipe, unblock};
-use crate::os::process::{Child, Fork, SingleThreaded, clone_into};
+use crate::os::process::{Child, Fork, SingleThreaded, clone_into, clone_into_pid_namespace};
 use crate::os::socket;
 use crate::runtime::cgroup::{Cgroup, Layout};
 use crate::runtime::init::{self, Channel, ExecContext, InitContext, Streams};
@@ -90,10 +91,17 @@ pub fn first(single: &SingleThreaded, what: First<'_>) -> Result<Born, BirthErro
     let groups = what.cgroup.open();
     let (ours, theirs) = socket::message_pair().map_err(call("make a socket pair"))?;
     let program = rustix::fs::open("/proc/self/exe", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).ok();
-    let home = enter_pid_namespace(plan.pid_namespace.as_deref())?;
     let unified = groups.unified().map(|descriptor| descriptor.try_clone_to_owned());
     let unified = unified.transpose().map_err(call("keep the cgroup"))?;
-    let forked = clone_into(single, plan.namespaces, unified.as_ref().map(AsFd::as_fd));
+    let forked = match &plan.pid_namespace {
+        Some(path) => {
+            let there = rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+                .map_err(call("open the pid namespace to join"))?;
+            let enter = || Ok(move_into_link_name_space(there.as_fd(), Some(LinkNameSpaceType::ProcessID))?);
+            clone_into_pid_namespace(single, enter, plan.namespaces, unified.as_ref().map(AsFd::as_fd))
+        }
+        None => clone_into(single, plan.namespaces, unified.as_ref().map(AsFd::as_fd)),
+    };
     let child = match forked.map_err(call("clone the container's first process"))? {
         Fork::Child => init::run(
             single,
@@ -114,7 +122,6 @@ pub fn first(single: &SingleThreaded, what: First<'_>) -> Result<Born, BirthErro
         ),
         Fork::Parent(child) => child,
     };
-    leave_pid_namespace(home)?;
     drop((theirs, streams));
     if plan.namespaces & libc::CLONE_NEWUSER as u64 != 0 {
         let mapped =
@@ -143,7 +150,7 @@ pub struct Further<'f> {
     /// The cgroups.
     pub cgroup: &'f Cgroup,
     /// The container's first process.
-    pub init: BorrowedFd<'f>,
+    pub init: &'f Child,
     /// Whether the container has a user namespace of its own.
     pub has_user_namespace: bool,
     /// The terminal's size.
@@ -156,13 +163,18 @@ pub fn further(single: &SingleThreaded, what: Further<'_>) -> Result<Born, Birth
     pump.stdin_once = true;
     let groups = what.cgroup.open();
     let (ours, theirs) = socket::message_pair().map_err(call("make a socket pair"))?;
-    // Only children of this process get into the pid namespace; it is our own child, and we its parent, all the same.
-    let home = own_pid_namespace()?;
-    rustix::thread::move_into_thread_name_spaces(what.init, rustix::thread::ThreadNameSpaceType::PROCESS_ID)
-        .map_err(call("enter the container's pid namespace"))?;
     let unified = groups.unified().map(|descriptor| descriptor.try_clone_to_owned());
     let unified = unified.transpose().map_err(call("keep the cgroup"))?;
-    let forked = clone_into(single, 0, unified.as_ref().map(AsFd::as_fd));
+    let mut namespaces = namespaces_of_its_own(&what.init.pid.as_raw_nonzero().to_string());
+    let unified = unified.as_ref().map(AsFd::as_fd);
+    let forked = if namespaces.contains(ThreadNameSpaceType::PROCESS_ID) {
+        namespaces.remove(ThreadNameSpaceType::PROCESS_ID);
+        // Only children get into a pid namespace; this one is our own all the same, and we its parent.
+        let enter = || Ok(move_into_thread_name_spaces(what.init.pidfd.as_fd(), ThreadNameSpaceType::PROCESS_ID)?);
+        clone_into_pid_namespace(single, enter, 0, unified)
+    } else {
+        clone_into(single, 0, unified)
+    };
     if let Ok(Fork::Child) = forked {
         init::run_exec(ExecContext {
             channel: Channel::new(theirs),
@@ -170,17 +182,36 @@ pub fn further(single: &SingleThreaded, what: Further<'_>) -> Result<Born, Birth
             filter: what.filter,
             streams,
             groups,
-            init: what.init,
+            init: what.init.pidfd.as_fd(),
+            namespaces,
             has_user_namespace: what.has_user_namespace,
             size: what.size,
         });
     }
-    leave_pid_namespace(Some(home))?;
     drop((theirs, streams));
-    match forked.map_err(call("clone a process"))? {
+    match forked.map_err(call("clone a process into the container's pid namespace"))? {
         Fork::Parent(child) => listen(&ours, child, pump),
         Fork::Child => Err(BirthError::Vanished),
     }
+}
+
+/// Returns which of a process's namespaces are not this one's too: a plain user's process may not even enter those of the
+/// host that it is in already.
+fn namespaces_of_its_own(process: &str) -> ThreadNameSpaceType {
+    [
+        ("mnt", ThreadNameSpaceType::MOUNT),
+        ("uts", ThreadNameSpaceType::HOST_NAME_AND_NIS_DOMAIN_NAME),
+        ("ipc", ThreadNameSpaceType::INTER_PROCESS_COMMUNICATION),
+        ("net", ThreadNameSpaceType::NETWORK),
+        ("cgroup", ThreadNameSpaceType::CONTROL_GROUP),
+        ("pid", ThreadNameSpaceType::PROCESS_ID),
+    ]
+    .into_iter()
+    .filter(|(name, _)| {
+        let of = |process: &str| std::fs::read_link(format!("/proc/{process}/ns/{name}")).ok();
+        of(process) != of("self")
+    })
+    .fold(ThreadNameSpaceType::empty(), |all, (_, kind)| all | kind)
 }
 
 /// Makes the pipes: the shim's ends and the process's.
@@ -249,32 +280,6 @@ fn end(child: &Child) {
         rustix::process::WaitId::PidFd(child.pidfd.as_fd()),
         rustix::process::WaitIdOptions::EXITED,
     );
-}
-
-fn own_pid_namespace() -> Result<OwnedFd, BirthError> {
-    rustix::fs::open("/proc/self/ns/pid", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
-        .map_err(call("open the own pid namespace"))
-}
-
-/// Lets the next child be born in the pid namespace at `path`; returns the way back.
-fn enter_pid_namespace(path: Option<&Path>) -> Result<Option<OwnedFd>, BirthError> {
-    let Some(path) = path else {
-        return Ok(None);
-    };
-    let home = own_pid_namespace()?;
-    let there = rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
-        .map_err(call("open the pid namespace to join"))?;
-    rustix::thread::move_into_link_name_space(there.as_fd(), Some(LinkNameSpaceType::ProcessID))
-        .map_err(call("join the pid namespace"))?;
-    Ok(Some(home))
-}
-
-fn leave_pid_namespace(home: Option<OwnedFd>) -> Result<(), BirthError> {
-    if let Some(home) = home {
-        rustix::thread::move_into_link_name_space(home.as_fd(), Some(LinkNameSpaceType::ProcessID))
-            .map_err(call("return to the own pid namespace"))?;
-    }
-    Ok(())
 }
 
 fn map_users(child: &Child, users: &[LinuxIdMapping], groups: &[LinuxIdMapping]) -> io::Result<()> {

@@ -465,7 +465,7 @@ impl Shim {
                 terminal,
                 stdin: streams.stdin,
                 cgroup: &self.cgroup,
-                init: self.first.pidfd.as_fd(),
+                init: &self.first,
                 has_user_namespace: self.plan.namespaces & libc::CLONE_NEWUSER as u64 != 0,
                 size,
             },

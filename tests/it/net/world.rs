@@ -86,6 +86,7 @@ pub fn config(state: &tempfile::TempDir) -> NetConfig {
     NetConfig {
         state_dir: state.path().to_owned(),
         instance: "0e57ab1e".to_owned(),
+        namespace: None,
     }
 }
 

@@ -1,0 +1,124 @@
+//! This process's user namespace: which of its ids are anybody's outside.
+//!
+//! In the initial namespace every id is. In one that a plain user made, the kernel refuses to give a file or a process
+//! an id that the map does not have.
+
+use std::fs;
+use std::io;
+use std::os::fd::BorrowedFd;
+use std::sync::OnceLock;
+
+use rustix::thread::LinkNameSpaceType;
+
+/// An id map as the kernel prints it: inside, outside, how many.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct IdMap(Vec<(u32, u32, u32)>);
+
+impl IdMap {
+    /// Reads the text of `/proc/…/uid_map` or `gid_map`.
+    pub fn parse(text: &str) -> Self {
+        let line = |line: &str| {
+            let mut words = line.split_whitespace().map(str::parse);
+            match (words.next(), words.next(), words.next()) {
+                (Some(Ok(inside)), Some(Ok(outside)), Some(Ok(count))) => Some((inside, outside, count)),
+                _ => None,
+            }
+        };
+        Self(text.lines().filter_map(line).collect())
+    }
+
+    /// Returns whether this is the map of the initial namespace. One that cannot be read is: there are no namespaces.
+    pub fn is_initial(&self) -> bool {
+        self.0.is_empty() || self.0 == [(0, 0, u32::MAX)]
+    }
+
+    /// Returns whether an id of the namespace is somebody's.
+    pub fn has(&self, id: u32) -> bool {
+        self.0.is_empty()
+            || self
+                .0
+                .iter()
+                .any(|&(inside, _, count)| id >= inside && id - inside < count)
+    }
+
+    /// Returns the highest id that is somebody's.
+    pub fn last(&self) -> u32 {
+        let last = self.0.iter().map(|&(inside, _, count)| inside.saturating_add(count.saturating_sub(1)));
+        last.max().unwrap_or(u32::MAX)
+    }
+
+    /// Returns how many ids there are.
+    pub fn len(&self) -> u64 {
+        self.0.iter().map(|&(_, _, count)| u64::from(count)).sum()
+    }
+
+    /// Returns whether there is no id at all.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+fn read(name: &str) -> IdMap {
+    IdMap::parse(&fs::read_to_string(format!("/proc/self/{name}")).unwrap_or_default())
+}
+
+/// Returns the map of this process's users, read once: an engine and its shims stay where they are.
+pub fn users() -> &'static IdMap {
+    static USERS: OnceLock<IdMap> = OnceLock::new();
+    USERS.get_or_init(|| read("uid_map"))
+}
+
+/// Returns the map of this process's groups, read once.
+pub fn groups() -> &'static IdMap {
+    static GROUPS: OnceLock<IdMap> = OnceLock::new();
+    GROUPS.get_or_init(|| read("gid_map"))
+}
+
+/// Returns whether this process is root of less than the machine.
+pub fn is_nested() -> bool {
+    !users().is_initial()
+}
+
+/// Returns the user a file gets here that shall be `uid`'s: that one, or root where there is no such id.
+pub fn user_for(uid: u32) -> u32 {
+    if users().has(uid) { uid } else { 0 }
+}
+
+/// Returns the group a file gets here that shall be `gid`'s.
+pub fn group_for(gid: u32) -> u32 {
+    if groups().has(gid) { gid } else { 0 }
+}
+
+/// Moves this process, which must have one thread, into a user namespace of its own in which it is `uid` and `gid`, and
+/// nobody else is anybody.
+pub fn become_user(uid: u32, gid: u32) -> io::Result<()> {
+    let (own_uid, own_gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
+    // SAFETY: no CLONE_FILES; the process has one thread, as the kernel demands for a user namespace.
+    unsafe { rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::NEWUSER) }?;
+    fs::write("/proc/self/setgroups", "deny")?;
+    fs::write("/proc/self/gid_map", format!("{gid} {own_gid} 1\n"))?;
+    fs::write("/proc/self/uid_map", format!("{uid} {own_uid} 1\n"))
+}
+
+/// Moves this process, which must have one thread, into the user namespace and then into the mount namespace.
+pub fn enter(user: BorrowedFd<'_>, mount: BorrowedFd<'_>) -> io::Result<()> {
+    rustix::thread::move_into_link_name_space(user, Some(LinkNameSpaceType::User))?;
+    rustix::thread::move_into_link_name_space(mount, Some(LinkNameSpaceType::Mount))?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_map_says_which_ids_there_are() {
+        let one = IdMap::parse("         0       1000          1\n");
+        assert!(!one.is_initial() && one.has(0) && !one.has(1));
+        let ranges = IdMap::parse("0 1000 1\n1 100000 65536\n");
+        assert!(ranges.has(999) && ranges.has(65536) && !ranges.has(65537));
+        assert_eq!((ranges.len(), ranges.last()), (65537, 65536));
+        let initial = IdMap::parse("         0          0 4294967295\n");
+        assert!(initial.is_initial() && initial.has(4_000_000_000));
+    }
+}
