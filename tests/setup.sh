@@ -20,10 +20,18 @@ want git git
 want ip iproute2
 want qemu-system-x86_64 qemu-system-x86
 want cpio cpio
+want newuidmap uidmap
+want pasta passt
 [ -x /bin/busybox ] && ! ldd /bin/busybox >/dev/null 2>&1 || missing+=(busybox-static)
 if [ ${#missing[@]} -gt 0 ]; then
   as_root apt-get update -qq
   as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}"
+fi
+
+# A plain user for the tests that run without root, with ids of their own to give away.
+if ! id compose-test >/dev/null 2>&1; then
+  as_root useradd --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin compose-test
+  grep -q '^compose-test:' /etc/subuid || as_root usermod --add-subuids 800000-865535 --add-subgids 800000-865535 compose-test
 fi
 
 # PostgreSQL, gosu and the client library, in a file system of their own: what the official images are made of.

@@ -8,11 +8,12 @@ use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Stat, Timespec, Timestamps, Uid, XattrFlags};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat, Timespec, Timestamps, XattrFlags};
 use rustix::io::Errno;
 
 use super::error::Problem;
 use super::source::Source;
+use crate::os::user_namespace;
 use crate::image::{Found, View};
 
 /// A layer being filled, over the layers below it.
@@ -152,6 +153,7 @@ impl<'t> Target<'t> {
                     .and_then(|()| self.own_named(source, found, directory, name))
                     .map_err(|errno| writing(path)(errno.into()))?;
             }
+            FileType::CharacterDevice | FileType::BlockDevice if user_namespace::is_nested() => {}
             FileType::Socket => return Err(Problem::Socket(found.path.clone())),
             kind => {
                 let _ = rustix::fs::unlinkat(directory, name, AtFlags::empty());
@@ -233,7 +235,7 @@ impl<'t> Target<'t> {
     fn own_named(&self, source: &Source, found: &Found, parent: BorrowedFd<'_>, name: &OsStr) -> Result<(), Errno> {
         let (uid, gid) = self.owner.unwrap_or_else(|| source_owner(source, found));
         if rustix::process::geteuid().is_root() {
-            let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
+            let (uid, gid) = (user_namespace::user_for(uid), user_namespace::group_for(gid));
             rustix::fs::chownat(parent, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)?;
         }
         let time = times(found.stat.st_mtime, found.stat.st_mtime_nsec);
@@ -263,7 +265,11 @@ fn chown(file: BorrowedFd<'_>, uid: u32, gid: u32) -> Result<(), Errno> {
     if !rustix::process::geteuid().is_root() {
         return Ok(());
     }
-    rustix::fs::fchown(file, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))
+    rustix::fs::fchown(
+        file,
+        Some(user_namespace::user_for(uid)),
+        Some(user_namespace::group_for(gid)),
+    )
 }
 
 fn create(directory: BorrowedFd<'_>, name: &OsStr) -> io::Result<File> {

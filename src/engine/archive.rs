@@ -11,12 +11,13 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
-use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, Stat, StatxFlags, Timespec, Timestamps, Uid};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, Stat, StatxFlags, Timespec, Timestamps};
 use rustix::io::Errno;
 use serde::Serialize;
 
 use super::container::Container;
 use super::{Engine, EngineError, Result, lifecycle};
+use crate::os::user_namespace;
 use crate::runtime::{Root, RootHandle};
 
 /// What the header `X-Docker-Container-Path-Stat` says.
@@ -485,6 +486,8 @@ fn unpack_entries<R: Read>(target: &OwnedFd, archive: &mut tar::Archive<R>, keep
                 continue;
             }
             tar::EntryType::Fifo => rustix::fs::mknodat(&parent, &name, FileType::Fifo, mode, 0)?,
+            // Nobody makes device nodes in a user namespace; a container there has those of its /dev.
+            tar::EntryType::Char | tar::EntryType::Block if user_namespace::is_nested() => continue,
             tar::EntryType::Char | tar::EntryType::Block => {
                 let device = rustix::fs::makedev(
                     header.device_major()?.unwrap_or_default(),
@@ -503,8 +506,8 @@ fn unpack_entries<R: Read>(target: &OwnedFd, archive: &mut tar::Archive<R>, keep
                 io::copy(&mut entry, &mut file)?;
             }
         }
-        let owner = Uid::from_raw(u32::try_from(header.uid()?).unwrap_or_default());
-        let group = Gid::from_raw(u32::try_from(header.gid()?).unwrap_or_default());
+        let owner = user_namespace::user_for(u32::try_from(header.uid()?).unwrap_or_default());
+        let group = user_namespace::group_for(u32::try_from(header.gid()?).unwrap_or_default());
         rustix::fs::chownat(&parent, &name, Some(owner), Some(group), AtFlags::SYMLINK_NOFOLLOW)?;
         if kind != tar::EntryType::Symlink {
             rustix::fs::chmodat(&parent, &name, mode, AtFlags::empty())?;

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, Gid, Mode, OFlags, Stat, Timespec, Timestamps, Uid};
 
+use crate::os::user_namespace;
 use crate::image::{FileKind, Found, View};
 
 /// Copies what a container of these layers would find at `path` into the directory `target`, with owners, modes, times
@@ -68,6 +69,7 @@ fn copy_entry(view: &View, source: &Found, parent: BorrowedFd<'_>, name: &OsStr)
             return Ok(());
         }
         FileKind::Symlink => rustix::fs::symlinkat(source.read_link()?, parent, name)?,
+        FileKind::CharacterDevice | FileKind::BlockDevice if user_namespace::is_nested() => return Ok(()),
         kind @ (FileKind::Fifo | FileKind::CharacterDevice | FileKind::BlockDevice | FileKind::Socket) => {
             rustix::fs::mknodat(parent, name, kind, mode, source.stat.st_rdev)?;
         }
@@ -113,11 +115,11 @@ fn copy_attributes(source: &Found, target: BorrowedFd<'_>) -> io::Result<()> {
 }
 
 fn owner(stat: &Stat) -> Uid {
-    Uid::from_raw(stat.st_uid)
+    user_namespace::user_for(stat.st_uid)
 }
 
 fn group(stat: &Stat) -> Gid {
-    Gid::from_raw(stat.st_gid)
+    user_namespace::group_for(stat.st_gid)
 }
 
 fn times(stat: &Stat) -> Timestamps {

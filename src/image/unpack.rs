@@ -16,6 +16,7 @@ use std::path::{Component, Path, PathBuf};
 use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Timespec, Timestamps, Uid, XattrFlags};
 use rustix::io::Errno;
 
+use crate::os::user_namespace;
 use super::digest::HashingReader;
 use super::tree::{self, OverlayXattrs};
 use super::view::View;
@@ -141,7 +142,10 @@ pub(crate) fn settle(layer: &Path, implied: &[PathBuf], below: &[PathBuf]) -> io
             continue;
         }
         if rustix::process::geteuid().is_root() {
-            let (uid, gid) = (Uid::from_raw(found.stat.st_uid), Gid::from_raw(found.stat.st_gid));
+            let (uid, gid) = (
+                user_namespace::user_for(found.stat.st_uid),
+                user_namespace::group_for(found.stat.st_gid),
+            );
             rustix::fs::fchown(&directory, Some(uid), Some(gid))?;
         }
         rustix::fs::fchmod(&directory, Mode::from_raw_mode(found.stat.st_mode & 0o7777))?;
@@ -245,7 +249,7 @@ impl Unpacker {
                 )
             };
             // Without the right to make devices, an image's device nodes are left out: the runtime brings its own /dev.
-            if node != FileType::Fifo && !self.privileged {
+            if node != FileType::Fifo && (!self.privileged || user_namespace::is_nested()) {
                 return Ok(());
             }
             self.replacing(parent.as_fd(), &name, |parent, name| {
@@ -306,7 +310,7 @@ impl Unpacker {
             mode: Mode::from_raw_mode(mode & 0o7777),
             owner: self
                 .privileged
-                .then(|| Some((Uid::from_raw(id(uid)?), Gid::from_raw(id(gid)?))))
+                .then(|| Some((user_namespace::user_for(id(uid)?), user_namespace::group_for(id(gid)?))))
                 .flatten(),
             modified,
             xattrs,

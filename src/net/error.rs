@@ -93,7 +93,7 @@ pub enum PortError {
         holder: Option<String>,
     },
     /// The kernel's reason is told in Go's words, which people search for.
-    #[error("failed to bind host port {address}/{}: {}", .protocol.name(), reason(.cause))]
+    #[error("failed to bind host port {address}/{}: {}{}", .protocol.name(), reason(.cause), remedy(.address, .cause))]
     Bind {
         address: String,
         protocol: Protocol,
@@ -101,6 +101,18 @@ pub enum PortError {
     },
     #[error("all ports are allocated")]
     Exhausted,
+}
+
+/// Says how a plain user gets a port that the kernel keeps for root.
+fn remedy(address: &str, cause: &io::Error) -> String {
+    let port = address.rsplit(':').next().and_then(|port| port.parse::<u16>().ok());
+    match port {
+        Some(port) if cause.kind() == io::ErrorKind::PermissionDenied && port < 1024 => format!(
+            " (the kernel keeps ports below net.ipv4.ip_unprivileged_port_start for root: publish a port from 1024 up, or as \
+             root \"sysctl -w net.ipv4.ip_unprivileged_port_start={port}\")"
+        ),
+        _ => String::new(),
+    }
 }
 
 /// What kind of trouble it is, as an API tells them apart.

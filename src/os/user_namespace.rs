@@ -8,6 +8,7 @@ use std::io;
 use std::os::fd::BorrowedFd;
 use std::sync::OnceLock;
 
+use rustix::fs::{Gid, Uid};
 use rustix::thread::LinkNameSpaceType;
 
 /// An id map as the kernel prints it: inside, outside, how many.
@@ -80,13 +81,13 @@ pub fn is_nested() -> bool {
 }
 
 /// Returns the user a file gets here that shall be `uid`'s: that one, or root where there is no such id.
-pub fn user_for(uid: u32) -> u32 {
-    if users().has(uid) { uid } else { 0 }
+pub fn user_for(uid: u32) -> Uid {
+    if users().has(uid) { Uid::from_raw(uid) } else { Uid::ROOT }
 }
 
 /// Returns the group a file gets here that shall be `gid`'s.
-pub fn group_for(gid: u32) -> u32 {
-    if groups().has(gid) { gid } else { 0 }
+pub fn group_for(gid: u32) -> Gid {
+    if groups().has(gid) { Gid::from_raw(gid) } else { Gid::ROOT }
 }
 
 /// Moves this process, which must have one thread, into a user namespace of its own in which it is `uid` and `gid`, and

@@ -185,7 +185,7 @@ fn hold(single: &SingleThreaded, places: &Places<'_>, directory: OwnedFd, lock: 
 /// Takes note of every process that has ended; returns whether that was the last.
 fn nobody_is_left() -> bool {
     loop {
-        match waitpid(None, WaitOptions::NOHANG) {
+        match rustix::process::wait(WaitOptions::NOHANG) {
             Ok(Some(_)) => {}
             Ok(None) => return false,
             Err(rustix::io::Errno::INTR) => {}

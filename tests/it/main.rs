@@ -15,5 +15,6 @@ mod licences;
 mod lifecycle;
 mod net;
 mod refusals;
+mod rootless;
 mod runtime;
 mod support;

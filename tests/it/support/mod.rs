@@ -3,8 +3,10 @@
 
 pub mod http;
 pub mod registry;
+pub mod user;
 
 pub use registry::free_port;
+pub use user::User;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -17,11 +19,17 @@ pub struct Project {
     state: tempfile::TempDir,
     inside: PathBuf,
     environment: BTreeMap<String, String>,
+    user: Option<User>,
 }
 
 impl Project {
-    /// Creates a project whose files are `(path, text)` pairs.
+    /// Creates a project whose files are `(path, text)` pairs. With `COMPOSE_TEST_USER` set its commands run as that user.
     pub fn new(files: &[(&str, &str)]) -> Self {
+        Self::of(User::of_environment(), files)
+    }
+
+    /// Creates a project of a plain user's, who owns its files and runs its commands.
+    pub fn of(user: Option<User>, files: &[(&str, &str)]) -> Self {
         // Short paths: a unix socket's address has room for 107 bytes.
         let directory = tempfile::Builder::new()
             .prefix("cp")
@@ -32,11 +40,16 @@ impl Project {
             .tempdir_in("/tmp")
             .expect("a directory in /tmp");
         let inside = directory.path().to_owned();
+        if let Some(user) = user {
+            user.own(directory.path());
+            user.own(state.path());
+        }
         let project = Self {
             directory,
             state,
             inside,
             environment: BTreeMap::new(),
+            user,
         };
         for (path, text) in files {
             project.write(path, text);
@@ -70,12 +83,20 @@ impl Project {
         if let Some(parent) = path.parent() {
             std::fs::create_dir_all(parent).expect("a directory of the project");
         }
-        std::fs::write(path, text).expect("a file of the project");
+        std::fs::write(&path, text).expect("a file of the project");
+        if let Some(user) = self.user {
+            for made in path.ancestors().take_while(|made| *made != self.path()) {
+                user.own(made);
+            }
+        }
     }
 
     /// Returns the binary, ready to run in the project with an environment of its own.
     pub fn compose(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(binary());
+        let mut command = match self.user {
+            Some(user) => user.command(),
+            None => Command::new(binary()),
+        };
         command
             .args(arguments)
             .current_dir(&self.inside)

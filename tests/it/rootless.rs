@@ -1,0 +1,175 @@
+//! A plain user runs projects with nothing but the kernel: once with one user id, once with a range of them.
+
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use crate::support::{self, Project, User, http};
+
+/// A project with most of what containers are used for.
+fn stack(port: u16) -> String {
+    format!(
+        r#"
+services:
+  web:
+    image: busybox
+    init: true
+    command: sh -c "mkdir -p /www; echo it works > /www/index.html; touch /data/made /source/made; exec httpd -f -p 8000 -h /www"
+    ports: ["{port}:8000"]
+    volumes: ["data:/data", "./source:/source"]
+    healthcheck: {{test: "wget -qO- 127.0.0.1:8000", interval: 5s}}
+    read_only: false
+  client:
+    image: busybox
+    init: true
+    user: "1000:1000"
+    command: sh -c "wget -qO- web:8000; id -u; sleep 1000"
+    depends_on: {{web: {{condition: service_healthy}}}}
+volumes: {{data: }}
+"#
+    )
+}
+
+fn users() -> Vec<User> {
+    [Some(User::unknown(1)), User::with_ranges()].into_iter().flatten().collect()
+}
+
+fn may_run() -> bool {
+    support::available("root (to become a plain user) and busybox-static", support::is_root() && support::has_busybox())
+}
+
+#[test]
+fn a_plain_user_brings_a_project_up_uses_it_and_takes_it_down() {
+    if !may_run() {
+        return;
+    }
+    for user in users() {
+        let port = support::free_port();
+        let project = Project::of(Some(user), &[("compose.yaml", &stack(port)), ("source/file", "text\n")]);
+        support::busybox(&project);
+        project.succeed(&["up", "-d", "--wait"]);
+        // Published, healthy, found by name, and as the user it asked for.
+        assert_eq!(http::get_when_up(&format!("127.0.0.1:{port}"), "/"), "it works\n");
+        assert_eq!(http::get(&format!("[::1]:{port}"), "/").expect("IPv6 as well"), "it works\n");
+        let logs = project.succeed(&["logs", "--no-log-prefix", "client"]);
+        assert_eq!(logs, "it works\n1000\n", "{user:?}");
+        // What is made in a bind mount is the user's.
+        let made = project.path().join("source/made").metadata().expect("the service made it");
+        assert_eq!((made.uid(), made.gid()), (user.uid, user.gid));
+        assert_eq!(project.succeed(&["exec", "-T", "web", "cat", "/source/file"]), "text\n");
+        let status = project.run(&["exec", "-T", "web", "sh", "-c", "exit 7"]).status;
+        assert_eq!(status.code(), Some(7));
+        project.succeed(&["cp", "web:/www/index.html", "copied"]);
+        assert_eq!(std::fs::read_to_string(project.path().join("copied")).expect("copied"), "it works\n");
+        project.succeed(&["cp", "copied", "web:/www/again"]);
+        assert_eq!(http::get(&format!("127.0.0.1:{port}"), "/again").expect("copied in"), "it works\n");
+        let said = project.succeed(&["run", "--rm", "-T", "web", "sh", "-c", "ls /data"]);
+        assert_eq!(said, "made\n", "the volume is the service's");
+        let top = project.succeed(&["top", "web"]);
+        assert!(top.contains("httpd"), "{top}");
+        project.succeed(&["pause", "web"]);
+        assert!(project.succeed(&["ps", "web"]).contains("Paused"));
+        project.succeed(&["unpause", "web"]);
+        assert_eq!(http::get(&format!("127.0.0.1:{port}"), "/").expect("goes on"), "it works\n");
+        // The volume lasts until it is not wanted any more.
+        project.succeed(&["down"]);
+        project.succeed(&["up", "-d", "--wait", "web"]);
+        project.succeed(&["down", "-v", "--rmi", "all"]);
+        end(project, user);
+    }
+}
+
+/// Ends a project's engine, after which nothing of the user's may be left: no process, mount or interface.
+fn end(project: Project, user: User) {
+    let pid = project.engine_pid().expect("an engine");
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("it runs");
+    let processes = || {
+        let all = std::fs::read_dir("/proc").expect("procfs").flatten();
+        all.filter(|entry| entry.metadata().is_ok_and(|metadata| metadata.uid() == user.uid))
+            .filter_map(|entry| std::fs::read(entry.path().join("cmdline")).ok())
+            .map(|line| support::text(&line).replace('\0', " "))
+            // Other tests may run as the same user: this project's processes name its directory, or nothing at all.
+            .filter(|line| line.contains(&*project.state_dir().to_string_lossy()))
+            .collect::<Vec<_>>()
+    };
+    for _ in 0..500 {
+        if processes().is_empty() {
+            break;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    assert_eq!(processes(), Vec::<String>::new());
+    let left: Vec<_> = ["engine.sock", "rootless.sock"]
+        .into_iter()
+        .filter(|name| project.state_dir().join(name).exists())
+        .collect();
+    assert_eq!(left, Vec::<&str>::new());
+}
+
+#[test]
+fn another_user_reaches_neither_socket_nor_state() {
+    if !may_run() {
+        return;
+    }
+    let (user, other) = (User::unknown(1), User::unknown(2));
+    let project = Project::of(Some(user), &[("compose.yaml", "services: {a: {image: busybox}}")]);
+    project.succeed(&["ls"]);
+    let state = project.state_dir();
+    let mode = state.metadata().expect("the state directory").mode() & 0o777;
+    assert_eq!(mode, 0o700);
+    for path in ["", "engine.sock", "rootless.sock", "engine.log", "images"] {
+        let path = state.join(path);
+        let status = other.program(Path::new("/bin/ls")).arg(&path).output().expect("ls runs").status;
+        assert!(!status.success(), "{}", path.display());
+    }
+    let refused = other
+        .command()
+        .args(["ls"])
+        .env_clear()
+        .env("COMPOSE_STATE_DIR", state)
+        .output()
+        .expect("the binary runs");
+    assert!(!refused.status.success());
+    assert!(support::text(&refused.stderr).contains("ermission denied"), "{}", support::text(&refused.stderr));
+}
+
+#[test]
+fn a_low_port_is_refused_with_what_would_allow_it() {
+    if !may_run() {
+        return;
+    }
+    let project = Project::of(
+        Some(User::unknown(1)),
+        &[(
+            "compose.yaml",
+            "services: {a: {image: busybox, ports: ['127.0.0.1:81:80'], command: sleep 1000}}",
+        )],
+    );
+    support::busybox(&project);
+    let said = project.fail(&["up", "-d"]);
+    assert!(said.contains("sysctl -w net.ipv4.ip_unprivileged_port_start=81"), "{said}");
+    project.succeed(&["down"]);
+}
+
+#[test]
+fn containers_outlive_a_killed_engine_and_it_finds_them_again() {
+    if !may_run() {
+        return;
+    }
+    let port = support::free_port();
+    let project = Project::of(Some(User::unknown(1)), &[("compose.yaml", &stack(port)), ("source/file", "")]);
+    support::busybox(&project);
+    project.succeed(&["up", "-d", "--wait"]);
+    let before = project.succeed(&["ps", "-q"]);
+    let pid = project.engine_pid().expect("an engine");
+    rustix::process::kill_process(pid, rustix::process::Signal::KILL).expect("it runs");
+    // Its containers' supervisors bring it back; whoever connects meanwhile waits.
+    assert_eq!(http::get_when_up(&format!("127.0.0.1:{port}"), "/"), "it works\n");
+    assert_eq!(project.succeed(&["ps", "-q"]), before);
+    assert_ne!(project.engine_pid(), Some(pid));
+    let named = project.succeed(&["exec", "-T", "client", "wget", "-qO-", "web:8000"]);
+    assert_eq!(named, "it works\n");
+    // New containers get onto the network of the old ones.
+    let said = project.succeed(&["run", "--rm", "-T", "client", "wget", "-qO-", "web:8000"]);
+    assert_eq!(said, "it works\n");
+    project.succeed(&["down", "-v"]);
+}
