@@ -13,8 +13,8 @@ use rustix::io::Errno;
 
 use super::error::Problem;
 use super::source::Source;
-use crate::os::user_namespace;
 use crate::image::{Found, View};
+use crate::os::user_namespace;
 
 /// A layer being filled, over the layers below it.
 pub(super) struct Target<'t> {

@@ -13,12 +13,12 @@ use super::config::{Endpoint, HostConfig, PortBinding, StringMap};
 use super::container::{Container, Record, new_id};
 use super::filters::Filters;
 use super::{Engine, EngineError, Result, time};
-use crate::os::user_namespace;
 use crate::net::spec::{
     DnsSpec, Driver, EndpointSpec, EndpointState, Link, Mode, NetworkSpec, NetworkState, PoolSpec, PortSpec, Protocol,
     SandboxRecord, SandboxSpec,
 };
 use crate::net::{self, ErrorKind, NetError, Sandbox};
+use crate::os::user_namespace;
 
 /// The networks that are always there.
 const PREDEFINED: [(&str, Driver); 3] = [

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, Gid, Mode, OFlags, Stat, Timespec, Timestamps, Uid};
 
-use crate::os::user_namespace;
 use crate::image::{FileKind, Found, View};
+use crate::os::user_namespace;
 
 /// Copies what a container of these layers would find at `path` into the directory `target`, with owners, modes, times
 /// and attributes. An image without that directory, and a target that is not empty, mean that nothing is copied.

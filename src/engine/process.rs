@@ -24,7 +24,11 @@ const ELECTION: Duration = Duration::from_secs(10);
 
 /// Runs the engine process until nothing needs it any more.
 pub fn main() -> ExitCode {
-    let paths = Paths::discover(argument(std::env::args_os(), "--state-dir").map(PathBuf::from).as_deref());
+    let paths = Paths::discover(
+        argument(std::env::args_os(), "--state-dir")
+            .map(PathBuf::from)
+            .as_deref(),
+    );
     let outcome = if rootless::is_machine_wide() {
         run(&paths)
     } else {

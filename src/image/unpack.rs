@@ -16,10 +16,10 @@ use std::path::{Component, Path, PathBuf};
 use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Timespec, Timestamps, Uid, XattrFlags};
 use rustix::io::Errno;
 
-use crate::os::user_namespace;
 use super::digest::HashingReader;
 use super::tree::{self, OverlayXattrs};
 use super::view::View;
+use crate::os::user_namespace;
 
 /// Why a layer could not be unpacked. Whatever was made of it until then is inside its own directory, which the caller removes.
 #[derive(Debug, thiserror::Error)]

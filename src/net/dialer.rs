@@ -67,9 +67,14 @@ impl Inside {
         if ipv4 && let Some(socket) = self.spare.lock().unwrap_or_else(PoisonError::into_inner).pop() {
             return Ok(socket);
         }
-        let mut made = self.make(ipv4, SocketType::STREAM, if ipv4 { BATCH } else { 1 }).await?;
+        let mut made = self
+            .make(ipv4, SocketType::STREAM, if ipv4 { BATCH } else { 1 })
+            .await?;
         let socket = made.pop().ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))?;
-        self.spare.lock().unwrap_or_else(PoisonError::into_inner).append(&mut made);
+        self.spare
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .append(&mut made);
         Ok(socket)
     }
 
@@ -83,7 +88,11 @@ impl Inside {
 }
 
 fn new_socket(ipv4: bool, kind: SocketType) -> io::Result<OwnedFd> {
-    let family = if ipv4 { AddressFamily::INET } else { AddressFamily::INET6 };
+    let family = if ipv4 {
+        AddressFamily::INET
+    } else {
+        AddressFamily::INET6
+    };
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     Ok(rustix::net::socket_with(family, kind, flags, None)?)
 }

@@ -113,7 +113,9 @@ async fn serve_datagrams(socket: Arc<UdpSocket>, container: SocketAddr, dialer: 
                 if lock(&conversations).len() >= DATAGRAM_CLIENTS {
                     continue;
                 }
-                let Ok(server) = dialer.datagrams(container).await else { continue };
+                let Ok(server) = dialer.datagrams(container).await else {
+                    continue;
+                };
                 let server = Arc::new(server);
                 lock(&conversations).insert(conversation, Arc::clone(&server));
                 answers.spawn(answer(

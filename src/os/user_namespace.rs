@@ -44,7 +44,10 @@ impl IdMap {
 
     /// Returns the highest id that is somebody's.
     pub fn last(&self) -> u32 {
-        let last = self.0.iter().map(|&(inside, _, count)| inside.saturating_add(count.saturating_sub(1)));
+        let last = self
+            .0
+            .iter()
+            .map(|&(inside, _, count)| inside.saturating_add(count.saturating_sub(1)));
         last.max().unwrap_or(u32::MAX)
     }
 
@@ -82,12 +85,20 @@ pub fn is_nested() -> bool {
 
 /// Returns the user a file gets here that shall be `uid`'s: that one, or root where there is no such id.
 pub fn user_for(uid: u32) -> Uid {
-    if users().has(uid) { Uid::from_raw(uid) } else { Uid::ROOT }
+    if users().has(uid) {
+        Uid::from_raw(uid)
+    } else {
+        Uid::ROOT
+    }
 }
 
 /// Returns the group a file gets here that shall be `gid`'s.
 pub fn group_for(gid: u32) -> Gid {
-    if groups().has(gid) { Gid::from_raw(gid) } else { Gid::ROOT }
+    if groups().has(gid) {
+        Gid::from_raw(gid)
+    } else {
+        Gid::ROOT
+    }
 }
 
 /// Moves this process, which must have one thread, into a user namespace of its own in which it is `uid` and `gid`, and

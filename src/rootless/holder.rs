@@ -47,7 +47,9 @@ pub fn start(state_dir: &Path, run_dir: &Path, arguments: Vec<OsString>) -> io::
         arguments,
     };
     let Some(single) = SingleThreaded::check()? else {
-        return Err(io::Error::other("the engine must be started by a process of one thread"));
+        return Err(io::Error::other(
+            "the engine must be started by a process of one thread",
+        ));
     };
     let _ = rustix::process::setsid();
     rustix::process::umask(Mode::from_raw_mode(0o022));

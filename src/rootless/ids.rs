@@ -27,10 +27,7 @@ const PROGRAMS: [&str; 2] = ["newuidmap", "newgidmap"];
 impl Ids {
     /// Finds out what this process's user has.
     pub fn of_this_user() -> Self {
-        let (uid, gid) = (
-            rustix::process::getuid().as_raw(),
-            rustix::process::getgid().as_raw(),
-        );
+        let (uid, gid) = (rustix::process::getuid().as_raw(), rustix::process::getgid().as_raw());
         let name = user_name(uid);
         let lent = |file: &str| ranges(&fs::read_to_string(file).unwrap_or_default(), uid, name.as_deref());
         Self {
@@ -56,7 +53,11 @@ impl Ids {
         let process = Path::new("/proc").join(process.to_string());
         let write = |name: &str, text: String| {
             let is_mapped = fs::read_to_string(process.join(name)).is_ok_and(|map| !map.trim().is_empty());
-            if is_mapped { Ok(()) } else { fs::write(process.join(name), text) }
+            if is_mapped {
+                Ok(())
+            } else {
+                fs::write(process.join(name), text)
+            }
         };
         fs::write(process.join("setgroups"), "deny")?;
         write("gid_map", format!("0 {} 1\n", self.gid))?;

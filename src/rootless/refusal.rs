@@ -62,7 +62,11 @@ mod tests {
     #[test]
     fn the_setting_in_the_way_is_named_with_its_remedy() {
         for (name, value, words) in [
-            ("user/max_user_namespaces", "0", "sysctl -w user.max_user_namespaces=15000"),
+            (
+                "user/max_user_namespaces",
+                "0",
+                "sysctl -w user.max_user_namespaces=15000",
+            ),
             (
                 "kernel/unprivileged_userns_clone",
                 "0",

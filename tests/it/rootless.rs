@@ -30,11 +30,17 @@ volumes: {{data: }}
 }
 
 fn users() -> Vec<User> {
-    [Some(User::unknown(1)), User::with_ranges()].into_iter().flatten().collect()
+    [Some(User::unknown(1)), User::with_ranges()]
+        .into_iter()
+        .flatten()
+        .collect()
 }
 
 fn may_run() -> bool {
-    support::available("root (to become a plain user) and busybox-static", support::is_root() && support::has_busybox())
+    support::available(
+        "root (to become a plain user) and busybox-static",
+        support::is_root() && support::has_busybox(),
+    )
 }
 
 #[test]
@@ -49,19 +55,32 @@ fn a_plain_user_brings_a_project_up_uses_it_and_takes_it_down() {
         project.succeed(&["up", "-d", "--wait"]);
         // Published, healthy, found by name, and as the user it asked for.
         assert_eq!(http::get_when_up(&format!("127.0.0.1:{port}"), "/"), "it works\n");
-        assert_eq!(http::get(&format!("[::1]:{port}"), "/").expect("IPv6 as well"), "it works\n");
+        assert_eq!(
+            http::get(format!("[::1]:{port}"), "/").expect("IPv6 as well"),
+            "it works\n"
+        );
         let logs = project.succeed(&["logs", "--no-log-prefix", "client"]);
         assert_eq!(logs, "it works\n1000\n", "{user:?}");
         // What is made in a bind mount is the user's.
-        let made = project.path().join("source/made").metadata().expect("the service made it");
+        let made = project
+            .path()
+            .join("source/made")
+            .metadata()
+            .expect("the service made it");
         assert_eq!((made.uid(), made.gid()), (user.uid, user.gid));
         assert_eq!(project.succeed(&["exec", "-T", "web", "cat", "/source/file"]), "text\n");
         let status = project.run(&["exec", "-T", "web", "sh", "-c", "exit 7"]).status;
         assert_eq!(status.code(), Some(7));
         project.succeed(&["cp", "web:/www/index.html", "copied"]);
-        assert_eq!(std::fs::read_to_string(project.path().join("copied")).expect("copied"), "it works\n");
+        assert_eq!(
+            std::fs::read_to_string(project.path().join("copied")).expect("copied"),
+            "it works\n"
+        );
         project.succeed(&["cp", "copied", "web:/www/again"]);
-        assert_eq!(http::get(&format!("127.0.0.1:{port}"), "/again").expect("copied in"), "it works\n");
+        assert_eq!(
+            http::get(format!("127.0.0.1:{port}"), "/again").expect("copied in"),
+            "it works\n"
+        );
         let said = project.succeed(&["run", "--rm", "-T", "web", "sh", "-c", "ls /data"]);
         assert_eq!(said, "made\n", "the volume is the service's");
         let top = project.succeed(&["top", "web"]);
@@ -69,7 +88,10 @@ fn a_plain_user_brings_a_project_up_uses_it_and_takes_it_down() {
         project.succeed(&["pause", "web"]);
         assert!(project.succeed(&["ps", "web"]).contains("Paused"));
         project.succeed(&["unpause", "web"]);
-        assert_eq!(http::get(&format!("127.0.0.1:{port}"), "/").expect("goes on"), "it works\n");
+        assert_eq!(
+            http::get(format!("127.0.0.1:{port}"), "/").expect("goes on"),
+            "it works\n"
+        );
         // The volume lasts until it is not wanted any more.
         project.succeed(&["down"]);
         project.succeed(&["up", "-d", "--wait", "web"]);
@@ -118,7 +140,12 @@ fn another_user_reaches_neither_socket_nor_state() {
     assert_eq!(mode, 0o700);
     for path in ["", "engine.sock", "rootless.sock", "engine.log", "images"] {
         let path = state.join(path);
-        let status = other.program(Path::new("/bin/ls")).arg(&path).output().expect("ls runs").status;
+        let status = other
+            .program(Path::new("/bin/ls"))
+            .arg(&path)
+            .output()
+            .expect("ls runs")
+            .status;
         assert!(!status.success(), "{}", path.display());
     }
     let refused = other
@@ -129,7 +156,11 @@ fn another_user_reaches_neither_socket_nor_state() {
         .output()
         .expect("the binary runs");
     assert!(!refused.status.success());
-    assert!(support::text(&refused.stderr).contains("ermission denied"), "{}", support::text(&refused.stderr));
+    assert!(
+        support::text(&refused.stderr).contains("ermission denied"),
+        "{}",
+        support::text(&refused.stderr)
+    );
 }
 
 #[test]
@@ -146,7 +177,10 @@ fn a_low_port_is_refused_with_what_would_allow_it() {
     );
     support::busybox(&project);
     let said = project.fail(&["up", "-d"]);
-    assert!(said.contains("sysctl -w net.ipv4.ip_unprivileged_port_start=81"), "{said}");
+    assert!(
+        said.contains("sysctl -w net.ipv4.ip_unprivileged_port_start=81"),
+        "{said}"
+    );
     project.succeed(&["down"]);
 }
 
@@ -156,7 +190,10 @@ fn containers_outlive_a_killed_engine_and_it_finds_them_again() {
         return;
     }
     let port = support::free_port();
-    let project = Project::of(Some(User::unknown(1)), &[("compose.yaml", &stack(port)), ("source/file", "")]);
+    let project = Project::of(
+        Some(User::unknown(1)),
+        &[("compose.yaml", &stack(port)), ("source/file", "")],
+    );
     support::busybox(&project);
     project.succeed(&["up", "-d", "--wait"]);
     let before = project.succeed(&["ps", "-q"]);

@@ -6,9 +6,7 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use oci_spec::runtime::LinuxIdMapping;
 use rustix::fs::{Mode, OFlags};
-use rustix::thread::{
-    LinkNameSpaceType, ThreadNameSpaceType, move_into_link_name_space, move_into_thread_name_spaces,
-};
+use rustix::thread::{LinkNameSpaceType, ThreadNameSpaceType, move_into_link_name_space, move_into_thread_name_spaces};
 
 use super::pump::{Pump, pipe, unblock};
 use crate::os::process::{Child, Fork, SingleThreaded, clone_into, clone_into_pid_namespace};
@@ -97,7 +95,12 @@ pub fn first(single: &SingleThreaded, what: First<'_>) -> Result<Born, BirthErro
         Some(path) => {
             let there = rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
                 .map_err(call("open the pid namespace to join"))?;
-            let enter = || Ok(move_into_link_name_space(there.as_fd(), Some(LinkNameSpaceType::ProcessID))?);
+            let enter = || {
+                Ok(move_into_link_name_space(
+                    there.as_fd(),
+                    Some(LinkNameSpaceType::ProcessID),
+                )?)
+            };
             clone_into_pid_namespace(single, enter, plan.namespaces, unified.as_ref().map(AsFd::as_fd))
         }
         None => clone_into(single, plan.namespaces, unified.as_ref().map(AsFd::as_fd)),
@@ -170,7 +173,12 @@ pub fn further(single: &SingleThreaded, what: Further<'_>) -> Result<Born, Birth
     let forked = if namespaces.contains(ThreadNameSpaceType::PROCESS_ID) {
         namespaces.remove(ThreadNameSpaceType::PROCESS_ID);
         // Only children get into a pid namespace; this one is our own all the same, and we its parent.
-        let enter = || Ok(move_into_thread_name_spaces(what.init.pidfd.as_fd(), ThreadNameSpaceType::PROCESS_ID)?);
+        let enter = || {
+            Ok(move_into_thread_name_spaces(
+                what.init.pidfd.as_fd(),
+                ThreadNameSpaceType::PROCESS_ID,
+            )?)
+        };
         clone_into_pid_namespace(single, enter, 0, unified)
     } else {
         clone_into(single, 0, unified)

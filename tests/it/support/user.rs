@@ -33,7 +33,9 @@ impl User {
 
     /// Returns the user that `COMPOSE_TEST_USER` names: an account, or `one` for a user with one id.
     pub fn of_environment() -> Option<Self> {
-        let name = std::env::var("COMPOSE_TEST_USER").ok().filter(|name| !name.is_empty())?;
+        let name = std::env::var("COMPOSE_TEST_USER")
+            .ok()
+            .filter(|name| !name.is_empty())?;
         if name == "one" {
             return Some(Self::unknown(0));
         }
@@ -95,7 +97,10 @@ fn public_binary() -> PathBuf {
             let directory = std::env::temp_dir().join("compose-test-binary");
             std::fs::create_dir_all(&directory).expect("a directory for the copy");
             std::fs::set_permissions(&directory, PermissionsExt::from_mode(0o755)).expect("everybody may look");
-            let (copy, new) = (directory.join("compose"), directory.join(format!("new-{}", std::process::id())));
+            let (copy, new) = (
+                directory.join("compose"),
+                directory.join(format!("new-{}", std::process::id())),
+            );
             std::fs::copy(&built, &new).expect("a copy of the binary");
             std::fs::set_permissions(&new, PermissionsExt::from_mode(0o755)).expect("everybody may run it");
             std::fs::rename(&new, &copy).expect("the copy in its place");
