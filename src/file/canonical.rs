@@ -281,6 +281,7 @@ fn device_object(node: &mut Node, lenient: bool) -> Result<(), Diagnostic> {
             return Err(Diagnostic::error(message).at(node.span));
         }
     };
+    let target = if target.is_empty() { source } else { target };
     let object: Mapping = [("source", source), ("target", target), ("permissions", permissions)]
         .into_iter()
         .map(|(key, value)| entry(key, Value::String(value.into()), node.span))

@@ -282,6 +282,28 @@ impl ServiceCheck<'_> {
             }
         }
         self.check_scale(service);
+        self.check_mounts(service);
+    }
+
+    /// A place in the container has one thing mounted on it.
+    fn check_mounts(&mut self, service: &Service) {
+        let name = self.name;
+        let mut mounts: BTreeMap<&str, String> = BTreeMap::new();
+        let tmpfs = service.tmpfs.iter().enumerate().map(|(index, text)| {
+            let target = text.split_once(':').map_or(text.as_str(), |(target, _)| target);
+            ("tmpfs", index, target)
+        });
+        let volumes = service.volumes.iter().enumerate();
+        let volumes = volumes.map(|(index, mount)| ("volumes", index, mount.target.as_str()));
+        for (attribute, index, target) in tmpfs.chain(volumes) {
+            let place = format!("services.{name}.{attribute}[{index}]");
+            if let Some(other) = mounts.get(target) {
+                let message = format!("{place}: target {target} already mounted as {other}");
+                self.complain(message, &[attribute]).help = Some("keep one of the two".into());
+            } else {
+                mounts.insert(target, place);
+            }
+        }
     }
 
     fn check_build(&mut self, service: &Service) {

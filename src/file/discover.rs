@@ -95,12 +95,9 @@ pub fn discover(
     }
     let working_directory = directory(&files);
     let profiles = if options.profiles.is_empty() {
+        // Without any, the profile without a name is on, as it is in docker compose.
         let list = environment.get("COMPOSE_PROFILES").map_or("", String::as_str);
-        list.split(',')
-            .map(str::trim)
-            .filter(|profile| !profile.is_empty())
-            .map(str::to_owned)
-            .collect()
+        list.split(',').map(|profile| profile.trim().to_owned()).collect()
     } else {
         options.profiles.clone()
     };

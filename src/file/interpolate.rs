@@ -29,39 +29,39 @@ impl<'a> Interpolator<'a> {
     }
 
     /// Interpolates one value that stands at `path`.
-    pub fn at(&mut self, node: &mut Node, path: &[&str]) {
-        let mut path = path.iter().map(|&step| step.to_owned()).collect();
+    pub fn at<'n>(&mut self, node: &'n mut Node, path: &[&'n str]) {
+        let mut path = path.to_vec();
         self.node(node, &mut path);
     }
 
-    fn node(&mut self, node: &mut Node, path: &mut Vec<String>) {
-        let span = node.span;
-        match &mut node.value {
-            Value::String(text) => {
-                if let Some(value) = self.string(text, span, path) {
-                    node.value = value;
-                }
+    fn node<'n>(&mut self, node: &'n mut Node, path: &mut Vec<&'n str>) {
+        if let Value::String(text) = &node.value {
+            if let Some(value) = self.string(text, node.span, path) {
+                node.value = value;
             }
+            return;
+        }
+        match &mut node.value {
             Value::Sequence(items) => {
                 for item in items {
-                    path.push("[]".to_owned());
+                    path.push("[]");
                     self.node(item, path);
                     path.pop();
                 }
             }
             Value::Mapping(mapping) => {
                 for (key, entry) in mapping.iter_mut() {
-                    path.push(key.to_owned());
+                    path.push(key);
                     self.node(&mut entry.node, path);
                     path.pop();
                 }
             }
-            Value::Null | Value::Bool(_) | Value::Int(_) | Value::Float(_) | Value::Timestamp(_) => {}
+            _ => {}
         }
     }
 
     /// Returns a string's value; nothing if it stays as it is.
-    fn string(&mut self, text: &str, span: Span, path: &[String]) -> Option<Value> {
+    fn string(&mut self, text: &str, span: Span, path: &[&str]) -> Option<Value> {
         let cast = Cast::at(path);
         let value = if text.contains('$') {
             let mut unset = Vec::new();
@@ -117,7 +117,7 @@ impl<'a> Interpolator<'a> {
         }
     }
 
-    fn template_error(&self, error: &TemplateError, span: Span, path: &[String]) -> Diagnostic {
+    fn template_error(&self, error: &TemplateError, span: Span, path: &[&str]) -> Diagnostic {
         let path = path.join(".");
         match error {
             TemplateError::Invalid(template) => {
@@ -232,13 +232,13 @@ const CASTS: &[(&str, Cast)] = &[
 ];
 
 impl Cast {
-    fn at(path: &[String]) -> Option<Self> {
+    fn at(path: &[&str]) -> Option<Self> {
         // No attribute with a type stands higher or deeper.
         if !(3..=6).contains(&path.len()) {
             return None;
         }
         // Most paths have no type; the last step tells nearly all of them apart at the price of one comparison.
-        let last = path.last()?.as_str();
+        let last = *path.last()?;
         let fits = |pattern: &str| {
             if !pattern.ends_with(last) && !pattern.ends_with('*') {
                 return false;
@@ -246,7 +246,7 @@ impl Cast {
             let mut steps = pattern.split('.');
             let matching = path.iter().all(|step| {
                 let wanted = steps.next();
-                wanted == Some("*") || wanted == Some(step.as_str())
+                wanted == Some("*") || wanted == Some(*step)
             });
             matching && steps.next().is_none()
         };

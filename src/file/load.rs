@@ -21,7 +21,8 @@ use super::unique::enforce_unicity;
 use crate::model::decode::Decoder;
 use crate::model::{Dependencies, Project};
 use crate::yaml::{
-    Diagnostic, Diagnostics, MAX_SOURCE_BYTES, Mapping, Node, SourceId, Sources, Span, Value, check_syntax, parse,
+    Diagnostic, Diagnostics, MAX_SOURCE_BYTES, Mapping, Node, ParseError, SourceId, Sources, Span, Value, parse,
+    parse_named_late,
 };
 
 pub(super) type Variables = BTreeMap<String, String>;
@@ -245,8 +246,9 @@ impl<'o> Loader<'o> {
         let mut named: Option<Node> = None;
         for file in files {
             // docker compose looks for the name before it reads the rest, and then does not say which file it is in.
-            check_syntax(&self.sources, file.id)?;
-            let documents = parse(&mut self.sources, file.id)?;
+            let documents = parse_named_late(&mut self.sources, file.id).map_err(|error| match error {
+                ParseError::Syntax(diagnostics) | ParseError::Content(diagnostics) => diagnostics,
+            })?;
             if let Some(document) = documents.first()
                 && !document.is_null()
                 && document.as_mapping().is_none()

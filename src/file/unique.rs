@@ -136,7 +136,7 @@ fn key_of(item: &Node, identity: Identity, path: impl Fn() -> String) -> Result<
                 Some(target) => go_format(target),
                 None => format!(
                     "{directory}/{}",
-                    mapping.get("source").map(go_format).unwrap_or_default()
+                    mapping.get("source").map_or_else(|| "%!s(<nil>)".into(), go_verb_s)
                 ),
             }),
             _ => Err(format!("{}: unsupported expose value {}", path(), go_verb_s(item))),

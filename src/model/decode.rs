@@ -33,10 +33,15 @@ pub trait Decode: Sized {
     /// Decodes a mapping to such values.
     fn decode_map<'n>(node: &'n Node, at: &mut Decoder<'n>) -> BTreeMap<String, Self> {
         match &node.value {
-            Yaml::Mapping(mapping) => mapping
-                .iter()
-                .map(|(key, entry)| (key.to_owned(), at.keyed(key, &entry.node)))
-                .collect(),
+            Yaml::Mapping(mapping) => {
+                // Keys are small and services are not: sorted now, nothing large is moved later.
+                let mut entries: Vec<(&str, &Node)> = mapping.iter().map(|(key, entry)| (key, &entry.node)).collect();
+                entries.sort_unstable_by_key(|(key, _)| *key);
+                let decoded = entries
+                    .into_iter()
+                    .map(|(key, node)| (key.to_owned(), at.keyed(key, node)));
+                decoded.collect()
+            }
             Yaml::Null => BTreeMap::new(),
             _ => {
                 at.fail(node, format!("expected a map, got '{}'", kind(node)));
@@ -95,11 +100,11 @@ impl<'n> Decoder<'n> {
     }
 
     /// Decodes an attribute of an object.
-    pub fn field<T: Decode + Default>(&mut self, object: &'n Node, name: &'static str) -> T {
-        let Some(node) = object.get(name) else {
+    pub fn field<T: Decode + Default>(&mut self, object: &'n Node, key: Key) -> T {
+        let Some(node) = object.get(key.name) else {
             return T::default();
         };
-        self.path.push(Step::Field(name));
+        self.path.push(Step::Field(key.spoken_name));
         let value = T::decode(node, self);
         self.path.pop();
         value
@@ -400,9 +405,9 @@ impl Decode for DeviceCount {
 impl Decode for EnvFile {
     fn decode<'n>(node: &'n Node, at: &mut Decoder<'n>) -> Self {
         Self {
-            path: at.field(node, "path"),
-            required: at.field(node, "required"),
-            format: at.field(node, "format"),
+            path: at.field(node, Key::new("path")),
+            required: at.field(node, Key::new("required")),
+            format: at.field(node, Key::new("format")),
         }
     }
 }
@@ -542,8 +547,8 @@ impl Decode for Ulimit {
         match &node.value {
             Yaml::Mapping(_) => Self {
                 single: 0,
-                soft: at.field(node, "soft"),
-                hard: at.field(node, "hard"),
+                soft: at.field(node, Key::new("soft")),
+                hard: at.field(node, Key::new("hard")),
             },
             _ => Self {
                 single: i64::decode(node, at),
@@ -590,7 +595,7 @@ pub fn attribute<'n, T: Decode + Default>(key: Key, node: &'n Node, at: &mut Dec
     if key.is_strict {
         at.strict_texts(node, key.name);
     }
-    at.field(node, key.name)
+    at.field(node, key)
 }
 
 impl Decode for Value {

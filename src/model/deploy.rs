@@ -87,8 +87,8 @@ object! {
 object! {
     /// A countable resource.
     pub struct DiscreteResource {
-        kind: String = Key::new("kind").kept(),
-        value: i64 = Key::new("value").kept(),
+        kind: String = Key::new("kind").kept().spoken_as("Kind"),
+        value: i64 = Key::new("value").kept().spoken_as("Value"),
         extensions: Extensions = Key::EXTENSIONS,
     }
 }

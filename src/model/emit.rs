@@ -30,6 +30,8 @@ pub struct Key {
     pub name: &'static str,
     /// Where docker compose writes another name into JSON.
     pub json_name: &'static str,
+    /// What messages call it: some attributes are known to docker compose's decoder by another name.
+    pub spoken_name: &'static str,
     pub omit: Omit,
     pub is_extensions: bool,
     /// Whether a mapping may hold text only.
@@ -41,6 +43,7 @@ impl Key {
     pub const EXTENSIONS: Key = Key {
         name: "",
         json_name: "",
+        spoken_name: "",
         omit: Omit::Empty,
         is_extensions: true,
         is_strict: false,
@@ -51,6 +54,7 @@ impl Key {
         Key {
             name,
             json_name: name,
+            spoken_name: name,
             omit: Omit::Empty,
             is_extensions: false,
             is_strict: false,
@@ -78,6 +82,12 @@ impl Key {
     /// The same, but never printed.
     pub const fn hidden(mut self) -> Key {
         self.omit = Omit::Always;
+        self
+    }
+
+    /// The same, with another name in messages.
+    pub const fn spoken_as(mut self, name: &'static str) -> Key {
+        self.spoken_name = name;
         self
     }
 

@@ -167,7 +167,7 @@ object! {
     /// The share a container has of one device.
     pub struct BlkioWeight {
         path: String = Key::new("path").in_json("Path").kept(),
-        weight: u16 = Key::new("weight").in_json("Weight").kept(),
+        weight: u16 = Key::new("weight").in_json("Weight").spoken_as("Weight").kept(),
         extensions: Extensions = Key::EXTENSIONS,
     }
 }
@@ -176,7 +176,7 @@ object! {
     /// The rate a container has at most on one device.
     pub struct BlkioLimit {
         path: String = Key::new("path").in_json("Path").kept(),
-        rate: Bytes = Key::new("rate").in_json("Rate").kept(),
+        rate: Bytes = Key::new("rate").in_json("Rate").spoken_as("Rate").kept(),
         extensions: Extensions = Key::EXTENSIONS,
     }
 }

@@ -1,5 +1,6 @@
 //! Raw documents become [`Node`] trees: aliases and merges resolved, keys checked, scalars given their values.
 
+use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 
 use super::events::{self, Document, RawId, RawKind};
@@ -22,18 +23,37 @@ pub const MAX_SOURCE_BYTES: usize = 16 << 20;
 /// Reports everything that is wrong: a syntax error alone, since nothing after it can be trusted; otherwise all
 /// duplicate keys, then all scalars and keys that do not fit, as docker compose would meet them.
 pub fn parse(sources: &mut Sources, id: SourceId) -> Result<Vec<Node>, Diagnostics> {
-    let mut found = Vec::new();
-    let documents = match read(sources, id) {
-        Ok(documents) => documents,
-        Err(mut diagnostics) => {
-            found.append(&mut diagnostics.0);
-            Vec::new()
+    parse_named_late(sources, id).map_err(|error| match error {
+        ParseError::Syntax(mut diagnostics) => {
+            for diagnostic in &mut diagnostics.0 {
+                name_source(sources, id, diagnostic);
+            }
+            diagnostics
         }
-    };
+        ParseError::Content(diagnostics) => diagnostics,
+    })
+}
+
+/// Why a text cannot be read.
+pub enum ParseError {
+    /// It is not YAML; the message does not name the source yet.
+    Syntax(Diagnostics),
+    /// It is, but no tree can be made of it.
+    Content(Diagnostics),
+}
+
+/// Does the same as [`parse`], but leaves the source's name out of the message about a syntax error.
+///
+/// # Errors
+///
+/// The same.
+pub fn parse_named_late(sources: &mut Sources, id: SourceId) -> Result<Vec<Node>, ParseError> {
+    let documents = read(sources, id).map_err(ParseError::Syntax)?;
+    let mut found = Vec::new();
     let mut roots = Vec::new();
     let mut unprefixed = Vec::new();
-    for document in &documents {
-        let mut composer = Composer::new(document);
+    for document in documents {
+        let mut composer = Composer::new(&document);
         let root = composer.node(document.root);
         for diagnostic in &mut composer.structure {
             name_lines(sources, diagnostic);
@@ -44,14 +64,18 @@ pub fn parse(sources: &mut Sources, id: SourceId) -> Result<Vec<Node>, Diagnosti
         roots.extend(root);
     }
     for diagnostic in &mut found {
-        diagnostic.message = format!("failed to parse {}: {}", sources.name(id), diagnostic.message);
+        name_source(sources, id, diagnostic);
     }
     found.append(&mut unprefixed);
     if found.is_empty() {
         Ok(roots)
     } else {
-        Err(Diagnostics(found))
+        Err(ParseError::Content(Diagnostics(found)))
     }
+}
+
+fn name_source(sources: &Sources, id: SourceId, diagnostic: &mut Diagnostic) {
+    diagnostic.message = format!("failed to parse {}: {}", sources.name(id), diagnostic.message);
 }
 
 /// Completes the message about a duplicate key with the two lines, which only the source knows.
@@ -61,15 +85,6 @@ fn name_lines(sources: &Sources, diagnostic: &mut Diagnostic) {
         let (first, _) = sources.position(*first);
         diagnostic.message = format!("line {line}: {} at line {first}", diagnostic.message);
     }
-}
-
-/// Says whether the text of a source is YAML at all, without looking at what it says; errors do not name the source.
-///
-/// # Errors
-///
-/// Reports the first thing that cannot be read.
-pub fn check_syntax(sources: &Sources, id: SourceId) -> Result<(), Diagnostics> {
-    read(sources, id).map(|_| ())
 }
 
 fn read(sources: &Sources, id: SourceId) -> Result<Vec<Document>, Diagnostics> {
@@ -92,10 +107,39 @@ enum Key {
     Other(String),
 }
 
+/// The keys of a mapping as they are written, and where.
+#[derive(Default)]
+struct Defined<'d> {
+    few: Vec<(&'d str, Span)>,
+    many: HashMap<&'d str, Span>,
+}
+
+impl<'d> Defined<'d> {
+    /// Adds a key; returns where it stands already.
+    fn add(&mut self, key: &'d str, span: Span) -> Option<Span> {
+        if self.many.is_empty() && self.few.len() < 16 {
+            let known = self.few.iter().find(|(name, _)| *name == key);
+            if let Some(&(_, first)) = known {
+                return Some(first);
+            }
+            self.few.push((key, span));
+            return None;
+        }
+        self.many.extend(self.few.drain(..));
+        match self.many.entry(key) {
+            Entry::Occupied(known) => Some(*known.get()),
+            Entry::Vacant(place) => {
+                place.insert(span);
+                None
+            }
+        }
+    }
+}
+
 struct Composer<'d> {
     document: &'d Document,
     /// The keys and positions that lead to the value at hand.
-    path: Vec<PathPart>,
+    path: Vec<PathPart<'d>>,
     /// The collections around the value at hand, with the length of the path that leads to each.
     open: Vec<(RawId, usize)>,
     built: usize,
@@ -107,9 +151,9 @@ struct Composer<'d> {
     keys: Vec<Diagnostic>,
 }
 
-#[derive(Clone)]
-enum PathPart {
-    Key(String),
+#[derive(Clone, Copy)]
+enum PathPart<'d> {
+    Key(&'d str),
     Index(usize),
 }
 
@@ -187,23 +231,22 @@ impl<'d> Composer<'d> {
     }
 
     fn mapping(&mut self, entries: &[(RawId, RawId)]) -> Mapping {
-        let mut mapping = Mapping::new();
-        let mut defined: HashMap<String, Span> = HashMap::new();
+        let mut mapping = Mapping::with_capacity(entries.len());
+        let mut defined = Defined::default();
         let mut merge = None;
         for &(key_id, value_id) in entries {
             let key_span = self.document.nodes[key_id].span;
             let Some((written, key)) = self.key(key_id) else {
                 continue;
             };
-            if let Some(&first) = defined.get(&written) {
-                self.duplicate(&written, key_span, first);
+            if let Some(first) = defined.add(written, key_span) {
+                self.duplicate(written, key_span, first);
                 continue;
             }
-            defined.insert(written, key_span);
             match key {
                 Key::Merge => merge = Some(value_id),
                 Key::Text(text) => {
-                    self.path.push(PathPart::Key(text.clone()));
+                    self.path.push(PathPart::Key(written));
                     let node = self.node(value_id);
                     self.path.pop();
                     if let Some(node) = node {
@@ -236,7 +279,7 @@ impl<'d> Composer<'d> {
                 }
                 continue;
             }
-            self.path.push(PathPart::Key("<<".to_owned()));
+            self.path.push(PathPart::Key("<<"));
             let merged = self.node(part);
             self.path.pop();
             let Some(Node {
@@ -263,8 +306,9 @@ impl<'d> Composer<'d> {
     }
 
     /// Returns a key as it is written, for telling duplicates, and what it means.
-    fn key(&mut self, id: RawId) -> Option<(String, Key)> {
-        let raw = &self.document.nodes[self.follow(id)];
+    fn key(&mut self, id: RawId) -> Option<(&'d str, Key)> {
+        let document = self.document;
+        let raw = &document.nodes[self.follow(id)];
         let RawKind::Scalar { text, style } = &raw.kind else {
             let span = self.document.nodes[id].span;
             let shown = self.node(id).map(|node| go_syntax(&node.value))?;
@@ -278,7 +322,7 @@ impl<'d> Composer<'d> {
             return None;
         };
         if text == "<<" && *style == ScalarStyle::Plain && raw.core_tag.is_none() {
-            return Some((text.clone(), Key::Merge));
+            return Some((text, Key::Merge));
         }
         let key = match scalar::resolve(text, *style, raw.core_tag) {
             Ok(Value::String(text)) => Key::Text(text),
@@ -289,7 +333,7 @@ impl<'d> Composer<'d> {
                 return None;
             }
         };
-        Some((text.clone(), key))
+        Some((text, key))
     }
 
     /// Says whether a place is complained about for the first time.
@@ -327,7 +371,7 @@ impl<'d> Composer<'d> {
         for part in &self.path {
             match part {
                 PathPart::Index(index) => place.push_str(&format!("[{index}]")),
-                PathPart::Key(key) if key == "<<" => {}
+                PathPart::Key("<<") => {}
                 PathPart::Key(key) => {
                     if !place.is_empty() {
                         place.push('.');
@@ -351,10 +395,10 @@ impl<'d> Composer<'d> {
     fn cycle(&mut self, start: usize, span: Span) -> Option<Node> {
         if self.is_new(span) {
             // compose-go loader/reset.go meets the anchor a second time below the alias, and says so.
-            let steps = |path: &[PathPart]| -> Vec<String> {
+            let steps = |path: &[PathPart<'_>]| -> Vec<String> {
                 let names = path.iter().filter_map(|part| match part {
-                    PathPart::Key(key) if key == "<<" => None,
-                    PathPart::Key(key) => Some(key.clone()),
+                    PathPart::Key("<<") => None,
+                    PathPart::Key(key) => Some((*key).to_owned()),
                     PathPart::Index(index) => Some(index.to_string()),
                 });
                 names.collect()
@@ -422,11 +466,19 @@ pub(crate) fn go_quote(text: &str) -> String {
             control if u32::from(control) < 0x20 || control == '\u{7f}' => {
                 quoted.push_str(&format!("\\x{:02x}", u32::from(control)));
             }
-            other => quoted.push(other),
+            other if other.is_ascii() || is_printable(other) => quoted.push(other),
+            other if u32::from(other) <= 0xFFFF => quoted.push_str(&format!("\\u{:04x}", u32::from(other))),
+            other => quoted.push_str(&format!("\\U{:08x}", u32::from(other))),
         }
     }
     quoted.push('"');
     quoted
+}
+
+/// Says whether Go prints a character as it is; the standard library goes by the same classes of characters, and
+/// treats only the first of a text specially.
+fn is_printable(character: char) -> bool {
+    !format!("{:?}", format!("x{character}")).contains('\\')
 }
 
 #[cfg(test)]

@@ -45,10 +45,21 @@ pub struct Entry {
 }
 
 /// String keys to values, in the order they were written.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug)]
 pub struct Mapping {
-    entries: Box<IndexMap<String, Entry>>,
+    entries: Entries,
 }
+
+/// How the entries are kept. Nearly all mappings of a Compose file are short, and a short list is searched faster than
+/// a table; many services make a long one.
+#[derive(Clone, Debug)]
+enum Entries {
+    Few(Vec<(String, Entry)>),
+    Many(Box<IndexMap<String, Entry>>),
+}
+
+/// How many entries are searched one by one.
+const FEW: usize = 16;
 
 impl PartialEq for Node {
     fn eq(&self, other: &Self) -> bool {
@@ -153,70 +164,147 @@ impl Mapping {
         Self::default()
     }
 
+    /// Returns an empty mapping with room for some entries.
+    pub fn with_capacity(capacity: usize) -> Self {
+        Self {
+            entries: match capacity {
+                0..=FEW => Entries::Few(Vec::with_capacity(capacity)),
+                _ => Entries::Many(Box::new(IndexMap::with_capacity(capacity))),
+            },
+        }
+    }
+
     pub fn len(&self) -> usize {
-        self.entries.len()
+        match &self.entries {
+            Entries::Few(entries) => entries.len(),
+            Entries::Many(entries) => entries.len(),
+        }
     }
 
     pub fn is_empty(&self) -> bool {
-        self.entries.is_empty()
+        self.len() == 0
     }
 
     pub fn contains_key(&self, key: &str) -> bool {
-        self.entries.contains_key(key)
+        self.entry(key).is_some()
     }
 
     pub fn get(&self, key: &str) -> Option<&Node> {
-        self.entries.get(key).map(|entry| &entry.node)
+        self.entry(key).map(|entry| &entry.node)
     }
 
     pub fn get_mut(&mut self, key: &str) -> Option<&mut Node> {
-        self.entries.get_mut(key).map(|entry| &mut entry.node)
+        let entry = match &mut self.entries {
+            Entries::Few(entries) => entries.iter_mut().find(|(name, _)| name == key).map(|(_, entry)| entry),
+            Entries::Many(entries) => entries.get_mut(key),
+        };
+        entry.map(|entry| &mut entry.node)
     }
 
     pub fn entry(&self, key: &str) -> Option<&Entry> {
-        self.entries.get(key)
+        match &self.entries {
+            Entries::Few(entries) => entries.iter().find(|(name, _)| name == key).map(|(_, entry)| entry),
+            Entries::Many(entries) => entries.get(key),
+        }
     }
 
     /// Puts a value under a key: in its place if the key is known, else at the end.
     pub fn insert(&mut self, key: impl Into<String>, key_span: Span, node: Node) -> Option<Entry> {
-        self.entries.insert(key.into(), Entry { key_span, node })
+        let (key, entry) = (key.into(), Entry { key_span, node });
+        match &mut self.entries {
+            Entries::Few(entries) => {
+                if let Some((_, known)) = entries.iter_mut().find(|(name, _)| *name == key) {
+                    return Some(std::mem::replace(known, entry));
+                }
+                if entries.len() < FEW {
+                    entries.push((key, entry));
+                } else {
+                    let mut many: IndexMap<_, _> = std::mem::take(entries).into_iter().collect();
+                    many.insert(key, entry);
+                    self.entries = Entries::Many(Box::new(many));
+                }
+                None
+            }
+            Entries::Many(entries) => entries.insert(key, entry),
+        }
     }
 
     /// Takes a key out; the order of the others stays.
     pub fn remove(&mut self, key: &str) -> Option<Entry> {
-        self.entries.shift_remove(key)
+        match &mut self.entries {
+            Entries::Few(entries) => {
+                let place = entries.iter().position(|(name, _)| name == key)?;
+                Some(entries.remove(place).1)
+            }
+            Entries::Many(entries) => entries.shift_remove(key),
+        }
     }
 
     pub fn retain(&mut self, mut keep: impl FnMut(&str, &mut Entry) -> bool) {
-        self.entries.retain(|key, entry| keep(key, entry));
+        match &mut self.entries {
+            Entries::Few(entries) => entries.retain_mut(|(key, entry)| keep(key, entry)),
+            Entries::Many(entries) => entries.retain(|key, entry| keep(key, entry)),
+        }
     }
 
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Entry)> {
-        self.entries.iter().map(|(key, entry)| (key.as_str(), entry))
+        let (few, many) = match &self.entries {
+            Entries::Few(entries) => (Some(entries), None),
+            Entries::Many(entries) => (None, Some(entries)),
+        };
+        let few = few.into_iter().flatten().map(|(key, entry)| (key.as_str(), entry));
+        let many = many.into_iter().flat_map(|entries| entries.iter());
+        few.chain(many.map(|(key, entry)| (key.as_str(), entry)))
     }
 
     pub fn iter_mut(&mut self) -> impl Iterator<Item = (&str, &mut Entry)> {
-        self.entries.iter_mut().map(|(key, entry)| (key.as_str(), entry))
+        let (few, many) = match &mut self.entries {
+            Entries::Few(entries) => (Some(entries), None),
+            Entries::Many(entries) => (None, Some(entries)),
+        };
+        let few = few.into_iter().flatten().map(|(key, entry)| (key.as_str(), entry));
+        let many = many.into_iter().flat_map(|entries| entries.iter_mut());
+        few.chain(many.map(|(key, entry)| (key.as_str(), entry)))
     }
 
     pub fn keys(&self) -> impl Iterator<Item = &str> {
-        self.entries.keys().map(String::as_str)
+        self.iter().map(|(key, _)| key)
+    }
+}
+
+impl Default for Mapping {
+    fn default() -> Self {
+        Self {
+            entries: Entries::Few(Vec::new()),
+        }
+    }
+}
+
+/// As everywhere, the order of entries does not tell mappings apart.
+impl PartialEq for Mapping {
+    fn eq(&self, other: &Self) -> bool {
+        self.len() == other.len() && self.iter().all(|(key, entry)| other.entry(key) == Some(entry))
     }
 }
 
 impl IntoIterator for Mapping {
     type Item = (String, Entry);
-    type IntoIter = indexmap::map::IntoIter<String, Entry>;
+    type IntoIter = Box<dyn Iterator<Item = (String, Entry)>>;
 
     fn into_iter(self) -> Self::IntoIter {
-        self.entries.into_iter()
+        match self.entries {
+            Entries::Few(entries) => Box::new(entries.into_iter()),
+            Entries::Many(entries) => Box::new(entries.into_iter()),
+        }
     }
 }
 
 impl FromIterator<(String, Entry)> for Mapping {
     fn from_iter<I: IntoIterator<Item = (String, Entry)>>(entries: I) -> Self {
-        Self {
-            entries: Box::new(entries.into_iter().collect()),
+        let mut mapping = Self::new();
+        for (key, entry) in entries {
+            mapping.insert(key, entry.key_span, entry.node);
         }
+        mapping
     }
 }

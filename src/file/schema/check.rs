@@ -76,6 +76,9 @@ impl<'n> Checker<'n> {
     }
 
     fn check(&mut self, schema: &'static Schema, node: &'n Node) {
+        if std::ptr::eq(schema, &ANYTHING) {
+            return;
+        }
         if let Value::Timestamp(_) = node.value {
             self.report(node.span, "invalid jsonType time.Time".into());
             return;
