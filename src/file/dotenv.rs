@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::interpolate::unset_message;
-use super::template::{Lookup, TemplateError, substitute};
+use super::template::{Lookup, MAX_VALUE_BYTES, TemplateError, substitute};
 use crate::yaml::{Diagnostic, Diagnostics, SourceId, Sources, Span, go_quote};
 
 /// What an env file says.
@@ -36,6 +36,7 @@ pub fn parse(
         lookup,
         earlier,
         file: EnvironmentFile::default(),
+        filled_in: 0,
     };
     while let Some(start) = parser.statement_start() {
         parser.statement(start)?;
@@ -51,6 +52,8 @@ struct Parser<'a> {
     lookup: &'a Lookup<'a>,
     earlier: &'a BTreeMap<String, String>,
     file: EnvironmentFile,
+    /// The length of all values with variables in them.
+    filled_in: usize,
 }
 
 /// White space that does not end a line.
@@ -204,13 +207,20 @@ impl Parser<'_> {
             let warning = Diagnostic::warning(unset_message(&name)).at(place);
             self.file.warnings.push(warning);
         }
+        let result = result.and_then(|value| {
+            self.filled_in += value.len();
+            match self.filled_in > MAX_VALUE_BYTES {
+                true => Err(TemplateError::TooLong),
+                false => Ok(value),
+            }
+        });
         result.map_err(|error| {
             let diagnostic = self.fail(&error.to_string()).at(self.span(start, end));
             match error {
                 TemplateError::Invalid(_) => {
                     diagnostic.help("write `$$` for a dollar sign, or put the value in single quotes")
                 }
-                TemplateError::Required { .. } => diagnostic,
+                TemplateError::Required { .. } | TemplateError::TooLong => diagnostic,
             }
             .into()
         })
@@ -385,6 +395,17 @@ mod tests {
         ] {
             assert_eq!(read(text), expected, "{text:?}");
         }
+    }
+
+    #[test]
+    fn values_that_double_with_every_line_are_refused() {
+        let bomb = format!("A={}\n{}", "x".repeat(100), "A=$A$A\n".repeat(40));
+        let shown = read(&bomb);
+        assert!(
+            shown.contains("longer than 16 MiB"),
+            "{}",
+            shown.get(..200).unwrap_or(&shown)
+        );
     }
 
     #[test]

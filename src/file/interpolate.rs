@@ -2,7 +2,7 @@
 //!
 //! Keys are left alone. Whatever is wrong is collected, each with the place of the reference in the file.
 
-use super::template::{Lookup, Operator, Part, Reference, TemplateError, parse_template, substitute};
+use super::template::{Lookup, MAX_VALUE_BYTES, Operator, Part, Reference, TemplateError, parse_template, substitute};
 use crate::yaml::{Diagnostic, Node, Sources, Span, Value, go_quote};
 
 /// Puts variables into nodes, and remembers what was wrong or doubtful.
@@ -11,6 +11,8 @@ pub struct Interpolator<'a> {
     lookup: &'a Lookup<'a>,
     pub errors: Vec<Diagnostic>,
     pub warnings: Vec<Diagnostic>,
+    /// The length of all values with variables in them.
+    filled_in: usize,
 }
 
 impl<'a> Interpolator<'a> {
@@ -20,6 +22,7 @@ impl<'a> Interpolator<'a> {
             lookup,
             errors: Vec::new(),
             warnings: Vec::new(),
+            filled_in: 0,
         }
     }
 
@@ -62,6 +65,10 @@ impl<'a> Interpolator<'a> {
 
     /// Returns a string's value; nothing if it stays as it is.
     fn string(&mut self, text: &str, span: Span, path: &[&str]) -> Option<Value> {
+        // One complaint about it is enough.
+        if self.filled_in > 4 * MAX_VALUE_BYTES {
+            return None;
+        }
         let cast = Cast::at(path);
         let value = if text.contains('$') {
             let mut unset = Vec::new();
@@ -73,6 +80,13 @@ impl<'a> Interpolator<'a> {
                 let place = locate(self.sources, span, &written);
                 self.warnings.push(Diagnostic::warning(message).at(place));
             }
+            let result = result.and_then(|value| {
+                self.filled_in += value.len();
+                match self.filled_in > 4 * MAX_VALUE_BYTES {
+                    true => Err(TemplateError::TooLong),
+                    false => Ok(value),
+                }
+            });
             match result {
                 Ok(value) => value,
                 Err(error) => {
@@ -129,6 +143,7 @@ impl<'a> Interpolator<'a> {
                     .at(place)
                     .help("write `$$` for a dollar sign that is meant as one")
             }
+            TemplateError::TooLong => Diagnostic::error(format!("error while interpolating {path}: {error}")).at(span),
             TemplateError::Required { variable, .. } => {
                 let written = [format!("${{{variable}:?"), format!("${{{variable}?")];
                 let place = written

@@ -246,9 +246,12 @@ impl<'o> Loader<'o> {
         let mut named: Option<Node> = None;
         for file in files {
             // docker compose looks for the name before it reads the rest, and then does not say which file it is in.
-            let documents = parse_named_late(&mut self.sources, file.id).map_err(|error| match error {
-                ParseError::Syntax(diagnostics) | ParseError::Content(diagnostics) => diagnostics,
-            })?;
+            let documents = match parse_named_late(&mut self.sources, file.id) {
+                Ok(documents) => documents,
+                Err(ParseError::Syntax(diagnostics)) => return Err(diagnostics),
+                // It will be met again when it is this file's turn; an earlier one may be wrong too.
+                Err(ParseError::Content(_)) => continue,
+            };
             if let Some(document) = documents.first()
                 && !document.is_null()
                 && document.as_mapping().is_none()

@@ -12,7 +12,13 @@ pub enum TemplateError {
     /// `${NAME?reason}` without a value for NAME.
     #[error("required variable {variable} is missing a value{}{reason}", if .reason.is_empty() { "" } else { ": " })]
     Required { variable: String, reason: String },
+    /// Variables whose values are put together of each other grow beyond all bounds.
+    #[error("the value is longer than {} MiB with its variables filled in", MAX_VALUE_BYTES >> 20)]
+    TooLong,
 }
+
+/// How long a text may become: as long as a whole file.
+pub const MAX_VALUE_BYTES: usize = crate::yaml::MAX_SOURCE_BYTES;
 
 /// What an operator does with its word; `even_empty` is the colon: an empty variable counts as unset.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -230,6 +236,9 @@ fn evaluate(
     value: &mut String,
 ) -> Result<(), TemplateError> {
     for part in parts {
+        if value.len() > MAX_VALUE_BYTES {
+            return Err(TemplateError::TooLong);
+        }
         let reference = match part {
             Part::Text(text) => {
                 value.push_str(text);
@@ -262,7 +271,10 @@ fn evaluate(
             }
         }
     }
-    Ok(())
+    match value.len() > MAX_VALUE_BYTES {
+        true => Err(TemplateError::TooLong),
+        false => Ok(()),
+    }
 }
 
 #[cfg(test)]
