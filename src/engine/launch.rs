@@ -10,6 +10,7 @@ use super::mounts::{MountPoint, is_engine_socket};
 use super::spec::{self, Places, SeccompChoice};
 use super::{Engine, EngineError, Result, merge};
 use crate::net::Sandbox;
+use crate::os::program;
 use crate::runtime::{self, Launch, Log, Respawn, Root, RuntimeError, Seccomp};
 
 impl Engine {
@@ -223,8 +224,9 @@ impl Engine {
 
     /// Says how a shim brings the engine back.
     fn respawn(&self) -> Respawn {
-        let program = std::env::current_exe().unwrap_or_else(|_| PathBuf::from("compose"));
-        let mut argv = vec![program.display().to_string(), "__engine".to_owned()];
+        let program = program::path().display().to_string();
+        let arguments = program::arguments("__engine").map(|argument| argument.display().to_string());
+        let mut argv: Vec<String> = std::iter::once(program).chain(arguments).collect();
         if !self.paths.is_default() {
             argv.push("--state-dir".to_owned());
             argv.push(self.paths.state_dir().display().to_string());

@@ -1,6 +1,5 @@
 //! The engine as a process: one per state directory, detached from whoever started it, gone when idle.
 
-use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
@@ -17,15 +16,20 @@ use tracing::{error, info, warn};
 use super::Engine;
 use super::paths::Paths;
 use crate::os::process::{SingleThreaded, take_descriptor};
+use crate::os::{memory, program};
 use crate::{rootless, server};
 
 /// How long a new engine waits for its predecessor to let go of the state directory.
 const ELECTION: Duration = Duration::from_secs(10);
 
+/// How long nobody asks for anything before memory is given back.
+const BREATH: Duration = Duration::from_secs(1);
+
 /// Runs the engine process until nothing needs it any more.
 pub fn main() -> ExitCode {
+    program::share();
     let paths = Paths::discover(
-        argument(std::env::args_os(), "--state-dir")
+        program::argument(std::env::args_os(), "--state-dir")
             .map(PathBuf::from)
             .as_deref(),
     );
@@ -44,15 +48,9 @@ pub fn main() -> ExitCode {
     }
 }
 
-fn argument(arguments: impl Iterator<Item = OsString>, name: &str) -> Option<OsString> {
-    let mut arguments = arguments.skip_while(|argument| argument != name);
-    arguments.next()?;
-    arguments.next()
-}
-
 /// Runs the engine if this process is in the user's namespaces, and otherwise sees to it that one is run there.
 fn run_rootless(paths: &Paths) -> io::Result<()> {
-    if let Some(number) = argument(std::env::args_os(), "--network") {
+    if let Some(number) = program::argument(std::env::args_os(), "--network") {
         let single = SingleThreaded::check()?.ok_or_else(|| io::Error::other("too many threads"))?;
         let number = number.to_str().and_then(|number| number.parse().ok());
         rootless::set_network(take_descriptor(&single, number.unwrap_or(-1))?);
@@ -80,7 +78,7 @@ fn run(paths: &Paths) -> io::Result<()> {
     redirect_stdio(&paths.log())?;
     start_log();
     std::env::set_current_dir("/")?;
-    crate::os::memory::keep_small();
+    memory::keep_small();
 
     let Some(_lock) = elect(paths)? else {
         return Ok(());
@@ -114,11 +112,27 @@ async fn serve(paths: Paths, listener: UnixListener) -> io::Result<()> {
     tokio::select! {
         () = server::serve(Arc::clone(&engine), listener) => {}
         () = idle(&engine) => info!("nothing to do any more"),
+        () = rest(&engine) => {}
         _ = terminate.recv() => info!("asked to end"),
         _ = interrupt.recv() => info!("interrupted"),
     }
     engine.close().await;
     Ok(())
+}
+
+/// Gives back, whenever nobody has asked for anything for a moment, the memory that answering took. Never ends.
+async fn rest(engine: &Engine) {
+    let mut last = None;
+    loop {
+        let since = engine.activity.idle_since();
+        if since.is_some() && since == last {
+            memory::trim();
+            memory::release_code();
+            engine.activity.changed().await;
+        }
+        last = since;
+        tokio::time::sleep(BREATH).await;
+    }
 }
 
 /// Ends when, for a while, no container ran or was about to and no request came.
@@ -217,19 +231,4 @@ fn start_log() {
         .with_target(false)
         .with_writer(io::stderr)
         .try_init();
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_state_directory_is_found_among_the_arguments() {
-        let arguments = ["compose", "__engine", "--state-dir", "/tmp/x"].map(OsString::from);
-        assert_eq!(argument(arguments.into_iter(), "--state-dir"), Some("/tmp/x".into()));
-        assert_eq!(
-            argument(["compose", "__engine"].map(OsString::from).into_iter(), "--state-dir"),
-            None
-        );
-    }
 }

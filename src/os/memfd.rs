@@ -1,11 +1,14 @@
 //! Files in memory: a sealed copy of this program, and messages too long for a socket.
 
+use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, Seek, Write};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::process::CommandExt;
 use std::path::Path;
+use std::process::Command;
 
-use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
+use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, fcntl_get_seals, memfd_create};
 
 const SEALS: SealFlags = SealFlags::SEAL
     .union(SealFlags::SHRINK)
@@ -13,9 +16,12 @@ const SEALS: SealFlags = SealFlags::SEAL
     .union(SealFlags::WRITE);
 
 /// Copies a program into memory and seals it, so that whoever gets hold of the running program's file cannot
-/// change it (CVE-2019-5736).
+/// change it (CVE-2019-5736). A program that is such a copy already is used as it is, and its pages are shared.
 pub fn sealed_program(path: &Path) -> io::Result<OwnedFd> {
     let mut source = File::open(path)?;
+    if is_sealed(&source) {
+        return Ok(source.into());
+    }
     let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
     // Kernels that may forbid executable memory files want to be asked for one; older ones do not know the flag.
     let copy = memfd_create("compose", flags | MemfdFlags::EXEC).or_else(|_| memfd_create("compose", flags))?;
@@ -23,6 +29,23 @@ pub fn sealed_program(path: &Path) -> io::Result<OwnedFd> {
     io::copy(&mut source, &mut copy)?;
     fcntl_add_seals(&copy, SEALS)?;
     Ok(copy.into())
+}
+
+/// Returns whether a file is in memory and can never change again.
+pub fn is_sealed(file: impl AsFd) -> bool {
+    fcntl_get_seals(file).is_ok_and(|seals| seals.contains(SEALS))
+}
+
+/// Goes on as a sealed copy of this program, with these arguments. Returns only if that fails.
+pub fn become_copy(path: &Path, arguments: impl IntoIterator<Item = OsString>) -> io::Error {
+    match sealed_program(path) {
+        // The descriptor closes on exec, after the kernel has found the program by it.
+        Ok(program) => Command::new(format!("/proc/self/fd/{}", program.as_raw_fd()))
+            .arg0("compose")
+            .args(arguments)
+            .exec(),
+        Err(error) => error,
+    }
 }
 
 /// Puts bytes into a file in memory.

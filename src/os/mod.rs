@@ -7,6 +7,7 @@ pub mod mount;
 pub mod netlink;
 pub mod netns;
 pub mod process;
+pub mod program;
 pub mod seccomp;
 pub mod signal;
 pub mod socket;

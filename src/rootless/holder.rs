@@ -19,7 +19,7 @@ use crate::os::process::{
     Fork, SingleThreaded, StringTable, bring_loopback_up, clone_into, close_on_exec_from, duplicate_onto, execute,
     exit_now, fork, unshare,
 };
-use crate::os::{signal, socket, user_namespace};
+use crate::os::{program, signal, socket, user_namespace};
 
 /// The socket that the holder is asked by, in the engine's run directory.
 const SOCKET: &str = "rootless.sock";
@@ -152,7 +152,7 @@ fn hold(single: &SingleThreaded, places: &Places<'_>, directory: OwnedFd, lock: 
     }
     let listener = socket::listen(directory.as_fd(), SOCKET)?;
     let engine = Engine {
-        program: std::env::current_exe().unwrap_or_else(|_| PathBuf::from("/proc/self/exe")),
+        program: program::path(),
         places,
         namespaces: &namespaces,
     };
@@ -268,7 +268,8 @@ impl Engine<'_> {
         let prepare = || -> io::Result<(CString, StringTable, StringTable)> {
             user_namespace::enter(self.namespaces.user.as_fd(), self.namespaces.mount.as_fd())?;
             let _ = rustix::process::setsid();
-            let mut arguments = vec![OsString::from("compose"), OsString::from("__engine")];
+            let mut arguments = vec![OsString::from("compose")];
+            arguments.extend(program::arguments("__engine"));
             arguments.extend(self.places.arguments.iter().cloned());
             arguments.push("--network".into());
             arguments.push(NETWORK.to_string().into());

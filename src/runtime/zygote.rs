@@ -40,6 +40,7 @@ fn serve(single: SingleThreaded, requests: OwnedFd) -> ExitCode {
     let _ = rustix::process::setsid();
     let _ = rustix::thread::set_name(c"compose-zygote");
     let layout = Layout::read();
+    memory::release_code();
     while let Ok(Some(message)) = socket::receive(&requests) {
         let mut descriptors = message.descriptors.into_iter();
         match serde_json::from_slice(&message.bytes) {

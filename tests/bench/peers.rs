@@ -265,28 +265,16 @@ fn memory(side: &Side, work: &Path) {
         .ok()
         .and_then(|pid| pid.trim().parse().ok())
         .unwrap_or(0);
+    // The engine's only child is the zygote, whose children are the shims.
+    let zygotes = children(&[engine]);
+    let shims = children(&zygotes);
+    assert_eq!(shims.len(), 10, "one shim for each container");
     let mut total = 0;
     let mut lines = Vec::new();
-    for entry in std::fs::read_dir("/proc").expect("procfs").flatten() {
-        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else {
-            continue;
-        };
-        let command = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
-        let command = String::from_utf8_lossy(&command).replace('\0', " ");
-        // Shims and their parent are forks of one process, whose command line names the state directory.
-        if pid != engine && !(command.contains("__zygote") && command.contains(&*state.to_string_lossy())) {
-            continue;
-        }
-        let Ok(rollup) = std::fs::read_to_string(entry.path().join("smaps_rollup")) else {
-            continue;
-        };
-        let pss: u64 = rollup
-            .lines()
-            .find_map(|line| line.strip_prefix("Pss:"))
-            .and_then(|rest| rest.split_whitespace().next()?.parse().ok())
-            .unwrap_or(0);
+    for (name, pids) in [("engine", vec![engine]), ("zygote", zygotes), ("shims", shims)] {
+        let pss: u64 = pids.iter().filter_map(|pid| proportional_set_size(*pid)).sum();
         total += pss;
-        lines.push(format!("  {pid} {:.1} MB {}", pss as f64 / 1024.0, command.trim()));
+        lines.push(format!("  {name} {:.1} MB", pss as f64 / 1024.0));
     }
     println!(
         "memory: engine and ten shims hold {:.1} MB PSS (target 16 MB)",
@@ -296,6 +284,26 @@ fn memory(side: &Side, work: &Path) {
         println!("{line}");
     }
     side.run(&directory, &["down", "-t", "0"]);
+}
+
+/// Returns the processes whose parents are among these.
+fn children(parents: &[u32]) -> Vec<u32> {
+    let parent = |pid: u32| -> Option<u32> {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        // The command's name, in brackets, may hold anything.
+        stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()
+    };
+    let entries = std::fs::read_dir("/proc").expect("procfs").flatten();
+    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    pids.filter(|pid| parent(*pid).is_some_and(|parent| parents.contains(&parent)))
+        .collect()
+}
+
+/// Returns a process's memory in kB, each page divided by how many processes share it.
+fn proportional_set_size(pid: u32) -> Option<u64> {
+    let rollup = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok()?;
+    let line = rollup.lines().find_map(|line| line.strip_prefix("Pss:"))?;
+    line.split_whitespace().next()?.parse().ok()
 }
 
 /// Ends the bench's own engine.

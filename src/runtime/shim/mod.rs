@@ -219,6 +219,7 @@ impl Shim {
         }
         tell(&self.engines[0], &Report::Started(self.state()), &[]);
         crate::os::memory::trim();
+        crate::os::memory::release_code();
         loop {
             let ready = self.wait();
             for (token, flags) in ready {
