@@ -126,7 +126,13 @@ impl Engine {
         }
     }
 
-    async fn adopt_network(&self, container: &Container, live: &runtime::Container) -> Result<()> {
+    /// Takes back the descriptors that a container's shim kept, and the container's network with them.
+    async fn adopt_network(self: &Arc<Self>, container: &Container, live: &runtime::Container) -> Result<()> {
+        let fds = live
+            .fds()
+            .await
+            .map_err(super::lifecycle::runtime_failure("cannot get back the sockets of"))?;
+        let fds = self.answer_on_kept(fds);
         let Some(sandbox) = container.record().sandbox.clone() else {
             return Ok(());
         };
@@ -134,10 +140,6 @@ impl Engine {
             path: container.dir.join("record.json"),
             cause,
         })?;
-        let fds = live
-            .fds()
-            .await
-            .map_err(super::lifecycle::runtime_failure("cannot get back the sockets of"))?;
         let path = format!("/proc/{}/ns/net", live.pid());
         let netns = File::open(Path::new(&path)).ok().map(OwnedFd::from);
         self.networks

@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
+use super::api_sockets::stands_for_docker;
 use super::container::{Container, Record, Status};
-use super::mounts::{MountPoint, is_engine_socket};
+use super::mounts::MountPoint;
 use super::spec::{self, Places, SeccompChoice};
 use super::{Engine, EngineError, Result, merge};
 use crate::net::Sandbox;
@@ -32,6 +33,8 @@ impl Engine {
             upper: container.dir.join("upper"),
             work: container.dir.join("work"),
         };
+        let socket = self.api_sockets.kept_for(&record, &self.paths);
+        let socket = socket.map_err(EngineError::file("cannot duplicate", &self.paths.socket()))?;
         let launch = Launch {
             groups: record.host.group_add.clone().unwrap_or_default(),
             seccomp: match security.seccomp {
@@ -44,7 +47,7 @@ impl Engine {
             log: log(container, &record),
             init: record.host.init.unwrap_or(false),
             netns: sandbox.netns,
-            fds: sandbox.fds,
+            fds: sandbox.fds.into_iter().chain(socket).collect(),
             engine_respawn: Some(self.respawn()),
             attached: container.take_attachments(),
             ..Launch::new(record.id.clone(), container.dir.clone(), spec, root)
@@ -60,7 +63,7 @@ impl Engine {
     fn check_mounts(&self, container: &Container) -> Result<()> {
         let record = container.record();
         for mount in &record.mounts {
-            if mount.kind != "bind" || is_engine_socket(&mount.source) && !Path::new(&mount.source).exists() {
+            if mount.kind != "bind" || stands_for_docker(&mount.source) {
                 continue;
             }
             let source = Path::new(&mount.source);
@@ -152,8 +155,7 @@ impl Engine {
         match mount.kind.as_str() {
             "bind" => {
                 let source = Path::new(&mount.source);
-                if is_engine_socket(&mount.source) && !source.exists() {
-                    // There is no Docker here: who asks for its socket gets the one that answers like it.
+                if stands_for_docker(&mount.source) {
                     return Ok(spec::bind(mount, &self.paths.socket()));
                 }
                 Ok(spec::bind(mount, source))

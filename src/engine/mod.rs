@@ -6,6 +6,7 @@
 
 pub mod activity;
 mod adopt;
+mod api_sockets;
 pub mod archive;
 pub mod commit;
 pub mod config;
@@ -53,6 +54,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use activity::Activity;
+use api_sockets::ApiSockets;
 use config::StringMap;
 use container::Container;
 use containers::Containers;
@@ -77,6 +79,7 @@ pub struct Engine {
     pub store: Store,
     pub events: Events,
     pub runtime: Runtime,
+    api_sockets: ApiSockets,
     /// Everything that goes on in the background.
     pub tasks: TaskTracker,
     /// Cancelled when the engine ends.
@@ -94,8 +97,8 @@ impl std::fmt::Debug for Engine {
 }
 
 impl Engine {
-    /// Opens the state directory and takes up what an earlier engine left running.
-    pub async fn open(paths: Paths) -> Result<Arc<Self>> {
+    /// Opens the state directory and takes up what an earlier engine left running. Clients come in by `socket`.
+    pub async fn open(paths: Paths, socket: OwnedFd) -> Result<Arc<Self>> {
         let directory = paths.containers();
         std::fs::create_dir_all(&directory).map_err(EngineError::file("cannot create", &directory))?;
         let instance = paths.instance();
@@ -119,6 +122,7 @@ impl Engine {
             store: Store::open(paths.images()).map_err(images::image_failure)?,
             events: Events::default(),
             runtime,
+            api_sockets: ApiSockets::new(socket),
             tasks: TaskTracker::new(),
             closing: CancellationToken::new(),
             boot_id: container::boot_id(),

@@ -101,8 +101,9 @@ fn run(paths: &Paths) -> io::Result<()> {
 
 async fn serve(paths: Paths, listener: UnixListener) -> io::Result<()> {
     listener.set_nonblocking(true)?;
+    let socket = listener.try_clone()?.into();
     let listener = tokio::net::UnixListener::from_std(listener)?;
-    let engine = Engine::open(paths)
+    let engine = Engine::open(paths, socket)
         .await
         .map_err(|cause| io::Error::other(cause.chain()))?;
     let mut terminate = signal(SignalKind::terminate())?;

@@ -1,5 +1,7 @@
 //! What survives when a process of ours is killed.
 
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -127,6 +129,35 @@ fn a_dead_shim_is_reported_and_its_container_restarted() {
         "{}",
         inspect(&project, "{{.State.Error}}")
     );
+}
+
+#[test]
+fn a_mounted_socket_of_the_engine_outlives_it() {
+    if !support::available("root", support::is_root()) {
+        return;
+    }
+    let file = "services:\n  tool:\n    image: busybox:latest\n    command: [sleep, \"1000\"]\n    volumes: [\"/var/run/docker.sock:/var/run/docker.sock\"]\n";
+    let project = Project::new(&[("compose.yaml", file)]);
+    support::busybox(&project);
+    project.succeed(&["up", "-d"]);
+    let id = project.succeed(&["ps", "-q", "tool"]);
+    let pid = project.docker(&["inspect", "-f", "{{.State.Pid}}", id.trim()]);
+    let socket = format!("/proc/{}/root/var/run/docker.sock", pid.trim());
+    let ask = || {
+        let mut stream = UnixStream::connect(&socket).expect("somebody listens");
+        stream.set_read_timeout(Some(Duration::from_secs(20))).expect("a limit");
+        stream.write_all(b"GET /_ping HTTP/1.0\r\n\r\n").expect("it is written");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("it answers");
+        answer
+    };
+    assert!(ask().ends_with("OK"), "{:?}", ask());
+    for _ in 0..2 {
+        let engine = project.engine_pid().expect("an engine runs");
+        kill_process(engine, Signal::KILL).expect("the engine is ours");
+        eventually("another engine takes over", || project.engine_pid() != Some(engine));
+        assert!(ask().ends_with("OK"), "{:?}", ask());
+    }
 }
 
 #[test]
