@@ -12,6 +12,7 @@ use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat, Timespec, Timestamps, Xa
 use rustix::io::Errno;
 
 use super::error::Problem;
+use super::mode::Change;
 use super::source::Source;
 use crate::image::{Found, View};
 use crate::os::user_namespace;
@@ -21,9 +22,11 @@ pub(super) struct Target<'t> {
     upper: OwnedFd,
     below: &'t View,
     pub owner: Option<(u32, u32)>,
-    pub mode: Option<u32>,
+    pub mode: Option<Change>,
     /// The time of directories that no source has.
     pub made: i64,
+    /// Where patterns that leave files out begin.
+    pub base: PathBuf,
     links: HashMap<(u64, u64), PathBuf>,
 }
 
@@ -36,6 +39,7 @@ impl<'t> Target<'t> {
             owner: None,
             mode: None,
             made: 0,
+            base: PathBuf::from("/"),
             links: HashMap::new(),
         })
     }
@@ -56,50 +60,58 @@ impl<'t> Target<'t> {
         self.directories(&resolved).map(|(_, made)| made)
     }
 
-    /// Copies a file, or what a directory holds, to a path.
-    pub fn copy(&mut self, source: &Source, found: &Found, destination: &Path) -> Result<(), Problem> {
-        let parent = destination.parent().unwrap_or(Path::new("/"));
-        let destination = if found.is_directory() {
-            self.below.resolve(destination).map_err(writing(destination))?
-        } else {
-            // The directory's links are followed, the file's own name is not: what has it is replaced.
-            let parent = self.below.resolve(parent).map_err(writing(parent))?;
-            parent.join(destination.file_name().unwrap_or_default())
-        };
-        if found.is_directory() {
-            let existed = self.is_directory(&destination)?;
-            let (directory, _) = self.directories(&destination)?;
-            if !existed {
-                self.describe_directory(source, found, directory.as_fd())
-                    .map_err(|errno| writing(&destination)(errno.into()))?;
-            }
-            self.contents(source, found, &destination)?;
-            if !existed {
-                set_time(directory.as_fd(), &found.stat).map_err(|errno| writing(&destination)(errno.into()))?;
-            }
+    /// Makes a directory on the way to a file, like the one it stands for.
+    pub fn parent(&mut self, source: &Source, found: &Found, destination: &Path) -> Result<(), Problem> {
+        let destination = self.below.resolve(destination).map_err(writing(destination))?;
+        if self.is_directory(&destination)? {
             return Ok(());
         }
+        let (directory, _) = self.directories(&destination)?;
+        self.describe(source, found, directory.as_fd())
+            .and_then(|()| set_time(directory.as_fd(), &found.stat))
+            .map_err(|errno| writing(&destination)(errno.into()))
+    }
+
+    /// Returns where a path leads.
+    pub fn resolve(&self, path: &Path) -> Result<PathBuf, Problem> {
+        self.below.resolve(path).map_err(writing(path))
+    }
+
+    /// Copies a file, or what a directory holds, to a path. A file of that name is replaced, be it a link.
+    pub fn copy(&mut self, source: &Source, found: &Found, destination: &Path) -> Result<(), Problem> {
+        if found.is_directory() {
+            let destination = self.resolve(destination)?;
+            // It is not the directory that is copied: a new one is like any other new one.
+            self.directories(&destination)?;
+            return self.contents(source, found, &destination);
+        }
+        let parent = self.resolve(destination.parent().unwrap_or(Path::new("/")))?;
+        let destination = parent.join(destination.file_name().unwrap_or_default());
         self.entry(source, found, &destination)
     }
 
     /// Writes a file of its own.
-    pub fn write(&mut self, destination: &Path, data: &[u8]) -> Result<(), Problem> {
-        let parent = destination.parent().unwrap_or(Path::new("/"));
-        let parent = self.below.resolve(parent).map_err(writing(parent))?;
+    pub fn write(&mut self, destination: &Path, data: &[u8], mode: u32) -> Result<(), Problem> {
+        let parent = self.resolve(destination.parent().unwrap_or(Path::new("/")))?;
         let path = parent.join(destination.file_name().unwrap_or_default());
-        let (directory, _) = self.directories(&parent)?;
+        let (directory, _) = self.directories(path.parent().unwrap_or(Path::new("/")))?;
+        if self.is_directory(&path)? {
+            return Err(Problem::OverDirectory(path));
+        }
         let attempt = || -> io::Result<()> {
             let mut file = create(directory.as_fd(), path.file_name().unwrap_or_default())?;
             file.write_all(data)?;
             self.own(file.as_fd(), 0, 0)?;
-            rustix::fs::fchmod(&file, Mode::from_raw_mode(self.mode.unwrap_or(0o644)))?;
+            rustix::fs::fchmod(&file, Mode::from_raw_mode(self.mode_of(mode, false)))?;
             Ok(rustix::fs::futimens(&file, &times(self.made, 0))?)
         };
         attempt().map_err(writing(&path))
     }
 
     fn contents(&mut self, source: &Source, directory: &Found, destination: &Path) -> Result<(), Problem> {
-        let children = source.children(directory).map_err(reading(&directory.path))?;
+        let children = source
+            .children(directory, &self.base)
+            .map_err(reading(&directory.path))?;
         for child in children {
             let name = child.path.file_name().unwrap_or_default().to_owned();
             self.entry(source, &child, &destination.join(name))?;
@@ -114,7 +126,7 @@ impl<'t> Target<'t> {
         let directory = directory.as_fd();
         if found.is_directory() {
             let (made, _) = self.directories(path)?;
-            self.describe_directory(source, found, made.as_fd())
+            self.describe(source, found, made.as_fd())
                 .map_err(|errno| writing(path)(errno.into()))?;
             self.contents(source, found, path)?;
             return set_time(made.as_fd(), &found.stat).map_err(|errno| writing(path)(errno.into()));
@@ -127,6 +139,10 @@ impl<'t> Target<'t> {
             && found.kind() == FileType::RegularFile
             && let Some(first) = self.links.get(&link)
         {
+            // Another source may have brought the same file to the same place.
+            if first == path {
+                return Ok(());
+            }
             let _ = rustix::fs::unlinkat(directory, name, AtFlags::empty());
             return rustix::fs::linkat(&self.upper, inner(first), directory, name, AtFlags::empty())
                 .map_err(|errno| writing(path)(errno.into()));
@@ -206,7 +222,12 @@ impl<'t> Target<'t> {
     fn like(&self, below: Option<&Found>, made: BorrowedFd<'_>) -> Result<(), Errno> {
         let Some(below) = below else {
             self.own(made, 0, 0)?;
-            rustix::fs::fchmod(made, Mode::from_raw_mode(0o755))?;
+            // buildkit: a mode that is to be takes the place of this one, too; one that only changes does not.
+            let mode = match self.mode {
+                Some(Change::To(mode)) => mode,
+                _ => 0o755,
+            };
+            rustix::fs::fchmod(made, Mode::from_raw_mode(mode))?;
             return rustix::fs::futimens(made, &times(self.made, 0));
         };
         chown(made, below.stat.st_uid, below.stat.st_gid)?;
@@ -215,16 +236,18 @@ impl<'t> Target<'t> {
         set_time(made, &below.stat)
     }
 
-    fn describe_directory(&self, source: &Source, found: &Found, made: BorrowedFd<'_>) -> Result<(), Errno> {
-        self.describe(source, found, made)
-    }
-
     fn describe(&self, source: &Source, found: &Found, file: BorrowedFd<'_>) -> Result<(), Errno> {
         let (uid, gid) = source_owner(source, found);
         self.own(file, uid, gid)?;
         set_xattrs(file, found)?;
-        let mode = self.mode.unwrap_or(found.stat.st_mode & 0o7777);
+        let mode = self.mode_of(found.stat.st_mode & 0o7777, found.is_directory());
         rustix::fs::fchmod(file, Mode::from_raw_mode(mode))
+    }
+
+    fn mode_of(&self, mode: u32, is_directory: bool) -> u32 {
+        self.mode
+            .as_ref()
+            .map_or(mode, |change| change.apply(mode, is_directory))
     }
 
     fn own(&self, file: BorrowedFd<'_>, uid: u32, gid: u32) -> Result<(), Errno> {

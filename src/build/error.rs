@@ -48,7 +48,7 @@ pub enum Problem {
         #[source]
         source: io::Error,
     },
-    #[error("dockerfile parse error: {0}")]
+    #[error("{0}")]
     Syntax(String),
     #[error("failed to process {word:?}: {source}")]
     Expand { word: String, source: ExpandError },
@@ -66,8 +66,46 @@ pub enum Problem {
     },
     #[error("{name}: {source}")]
     Base { name: String, source: ImageError },
-    #[error("invalid from flag value {0}: a stage cannot copy from itself or a later one")]
-    CopyFromLater(String),
+    #[error("cannot copy from stage {0:?}, it needs to be defined before current stage {1:?}")]
+    CopyFromLater(String, String),
+    #[error("circular dependency detected on stage: {0}")]
+    Circular(String),
+    #[error("invalid stage index {0}")]
+    StageIndex(usize),
+    #[error(
+        "variable expansion is not supported for --from, define a new stage with FROM using ARG from global scope as a workaround"
+    )]
+    FromVariable,
+    #[error("failed to parse platform {0:?}: unknown operating system or architecture")]
+    Platform(String),
+    #[error("{0}")]
+    Mount(String),
+    #[error("{0}: not found")]
+    SecretNotFound(String),
+    #[error("unset ssh forward key {0}")]
+    KeyNotFound(String),
+    #[error(
+        "granting entitlement security.insecure is not allowed by build daemon configuration; RUN --security=insecure needs `entitlements: [security.insecure]` or `privileged: true` in the build"
+    )]
+    Insecure,
+    #[error(
+        "granting entitlement network.host is not allowed by build daemon configuration; RUN --network=host needs `entitlements: [network.host]` or `network: host` in the build"
+    )]
+    HostNetwork,
+    #[error("{0}")]
+    Checksum(&'static str),
+    #[error("{url}: digest mismatch {actual}: {expected}")]
+    Digest {
+        url: String,
+        expected: String,
+        actual: String,
+    },
+    #[error("invalid checksum digest format {0:?}: expected sha256: and 64 digits")]
+    BadChecksum(String),
+    #[error("cannot fetch {url}: {why}")]
+    Fetch { url: String, why: String },
+    #[error("source can't be a {0} for COPY")]
+    RemoteCopy(&'static str),
     #[error("failed to compute cache key: failed to calculate checksum of ref: {0:?}: not found")]
     MissingSource(String),
     #[error("cannot read {path}")]
@@ -88,16 +126,10 @@ pub enum Problem {
     OverDirectory(PathBuf),
     #[error("{} is a socket, which cannot be copied", .0.display())]
     Socket(PathBuf),
-    #[error("When using COPY with more than one source file, the destination must be a directory and end with a /")]
-    SeveralSources,
-    #[error("unable to find user or group {0:?} in the image")]
+    #[error("unable to find user {0}: no matching entries in passwd file")]
     UnknownOwner(String),
-    #[error("invalid chmod parameter: {0:?}; it should be octal, between 0 and 07777")]
+    #[error("invalid chmod parameter: '{0}'. it should be octal string and between 0 and 07777")]
     Mode(String),
-    #[error("ADD {0}: only local files can be added")]
-    RemoteAdd(String),
-    #[error("{0}: this kind of archive cannot be unpacked (gzip, zstd and plain tar can)")]
-    ArchiveKind(String),
     #[error("cannot unpack {path}")]
     Unpack {
         path: String,
@@ -106,15 +138,13 @@ pub enum Problem {
     },
     #[error("invalid containerPort: {0}")]
     Port(String),
-    #[error("invalid duration {0:?}")]
-    Duration(String),
-    #[error("invalid value for {0}")]
-    Flag(String),
-    #[error("STOPSIGNAL {0}: invalid signal")]
+    #[error("VOLUME specified can not be an empty string")]
+    EmptyVolume,
+    #[error("invalid signal: {0}")]
     Signal(String),
     #[error("process {command:?} did not complete successfully: exit code: {code}")]
     Exit { command: String, code: i32 },
-    #[error("process {command:?} could not be run")]
+    #[error("process {command:?} did not complete successfully")]
     Run {
         command: String,
         #[source]

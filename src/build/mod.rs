@@ -6,22 +6,36 @@
 //!
 //! Follows <https://docs.docker.com/reference/dockerfile/> and, where that is silent, BuildKit.
 
+mod add;
+mod cache;
+mod configure;
 pub mod context;
 mod copy;
 mod dockerfile;
 mod error;
 mod expand;
-mod heredoc;
+mod fetch;
+mod files;
+mod fingerprint;
 pub mod ignore;
+mod instruction;
+mod mode;
+mod mount;
+mod mounted;
 mod progress;
 mod run;
+mod running;
+mod secrets;
 mod source;
 mod stage;
-mod steps;
+mod syntax;
 
+pub use cache::shrink as shrink_caches;
 pub use error::{BuildError, Place, Problem};
+pub use fetch::{is_remote, open_context};
 pub use progress::{BuildEvent, BuildSink, Plain};
 pub use run::Network;
+pub use secrets::Secrets;
 pub use stage::build;
 
 use std::collections::BTreeMap;
@@ -43,6 +57,15 @@ pub struct BuildRequest {
     pub tags: Vec<Reference>,
     /// Do every step again.
     pub no_cache: bool,
+    /// Do the steps of these stages again.
+    pub no_cache_filter: Vec<String>,
+    /// Other places for FROM, `--from` and mounts, by name. They come before stages and images of that name.
+    pub contexts: BTreeMap<String, Named>,
+    pub secrets: Secrets,
+    /// What steps may ask for that is not for everybody: `security.insecure`, `network.host`.
+    pub entitlements: Vec<String>,
+    /// Name, soft and hard limit.
+    pub ulimits: Vec<(String, i64, i64)>,
     /// Ask the registry for newer base images.
     pub pull: bool,
     pub pull_options: PullOptions,
@@ -65,7 +88,32 @@ pub enum DockerfileSource {
     Inline(String),
 }
 
+/// A place to take files from that the build was given under a name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Named {
+    Directory(PathBuf),
+    /// An image's name, of any kind.
+    Image(String),
+}
+
 impl BuildRequest {
+    /// Returns the context that was given for a name: of a stage, or of an image however it is written.
+    fn context_named(&self, name: &str) -> Option<&Named> {
+        if let Some(named) = self
+            .contexts
+            .get(&name.to_ascii_lowercase())
+            .or_else(|| self.contexts.get(name))
+        {
+            return Some(named);
+        }
+        let whole = |name: &str| Reference::parse(name).ok().map(|name| name.tagged().to_string());
+        let wanted = whole(name)?;
+        let mut contexts = self.contexts.iter();
+        contexts
+            .find(|(known, _)| whole(known).as_ref() == Some(&wanted))
+            .map(|(_, named)| named)
+    }
+
     /// Returns a request to build the `Dockerfile` of a directory.
     pub fn new(context: impl Into<PathBuf>, store: Store, runtime: Option<Runtime>) -> Self {
         Self {
@@ -76,6 +124,11 @@ impl BuildRequest {
             labels: BTreeMap::new(),
             tags: Vec::new(),
             no_cache: false,
+            no_cache_filter: Vec::new(),
+            contexts: BTreeMap::new(),
+            secrets: Secrets::default(),
+            entitlements: Vec::new(),
+            ulimits: Vec::new(),
             pull: false,
             pull_options: PullOptions::default(),
             platform: None,

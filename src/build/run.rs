@@ -13,6 +13,7 @@ use oci_spec::runtime::LinuxNamespaceType;
 use serde::Deserialize;
 
 use super::error::Problem;
+use super::mounted::Held;
 use super::progress::{BuildEvent, BuildSink};
 use crate::image::{Scratch, View};
 use crate::runtime::{Container, Launch, Log, Root, Runtime, spec};
@@ -23,25 +24,47 @@ pub(super) struct Command {
     pub environment: Vec<String>,
     pub directory: String,
     pub user: String,
-    /// A here-document with a first line that chooses its program.
-    pub script: Option<String>,
-    /// `host` or `none`.
+    /// Name and text of a here-document with a first line that chooses its program.
+    pub script: Option<(String, String)>,
     pub network: Network,
     pub extra_hosts: Vec<(String, String)>,
     pub shm_size: Option<u64>,
+    /// Name, soft and hard limit.
+    pub ulimits: Vec<(String, i64, i64)>,
     pub privileged: bool,
 }
 
 /// What of the network a step may use.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum Network {
     #[default]
     Host,
     None,
 }
 
-/// Where a script of a here-document lies in the container.
-pub(super) const SCRIPT: &str = "/dev/pipes/EOF";
+/// Something mounted into the container besides what every container has.
+pub(super) enum Mounted {
+    Bind {
+        source: PathBuf,
+        target: PathBuf,
+        is_directory: bool,
+        read_only: bool,
+    },
+    Tmpfs {
+        target: PathBuf,
+        size: Option<u64>,
+    },
+    /// Several directories as one, top first. What is written goes with the step.
+    Merged {
+        layers: Vec<PathBuf>,
+        scratch: PathBuf,
+        target: PathBuf,
+        read_only: bool,
+    },
+}
+
+/// Where the scripts of here-documents lie in the container.
+pub(super) const SCRIPTS: &str = "/dev/pipes";
 
 /// How many of the last lines an error shows.
 const LAST_LINES: usize = 20;
@@ -58,6 +81,7 @@ pub(super) async fn run(
     layers: &[PathBuf],
     scratch: &Scratch,
     command: Command,
+    held: &mut Held,
     step: usize,
     sink: &BuildSink,
 ) -> Result<Outcome, Problem> {
@@ -66,7 +90,7 @@ pub(super) async fn run(
         path: scratch.path().to_owned(),
         source,
     };
-    let (spec, lower) = surroundings(layers, scratch, &command).map_err(prepare)?;
+    let (spec, lower) = surroundings(layers, scratch, &command, &held.mounts).map_err(prepare)?;
     let log = scratch.path().join("output.log");
     let name = scratch
         .path()
@@ -89,6 +113,7 @@ pub(super) async fn run(
         .start(launch)
         .await
         .map_err(|source| Problem::Run { command: shown, source })?;
+    held.started();
     let mut guard = KillOnDrop(Some(container.clone()));
     let mut output = Output::new(log, step, sink.clone());
     let ended = container.wait();
@@ -123,11 +148,53 @@ impl Drop for KillOnDrop {
     }
 }
 
+impl Mounted {
+    /// Returns the mount as a spec has it, and whether it is of a directory.
+    fn mount(&self) -> io::Result<(oci_spec::runtime::Mount, bool)> {
+        Ok(match self {
+            Self::Bind {
+                source,
+                target,
+                is_directory,
+                read_only,
+            } => (spec::bind(source, target, *read_only, "rprivate"), *is_directory),
+            Self::Tmpfs { target, size } => {
+                let size = size.map(|size| format!("size={size}"));
+                let options: Vec<&str> = ["nosuid", "mode=1777"].into_iter().chain(size.as_deref()).collect();
+                (spec::mount(target, "tmpfs", "tmpfs", &options), true)
+            }
+            Self::Merged {
+                layers,
+                scratch,
+                target,
+                read_only,
+            } => {
+                let mut options: Vec<String> = layers
+                    .iter()
+                    .map(|layer| format!("lowerdir+={}", layer.display()))
+                    .collect();
+                if *read_only {
+                    options.push("ro".to_owned());
+                } else {
+                    let (upper, work) = (scratch.join("upper"), scratch.join("work"));
+                    fs::create_dir_all(&upper)?;
+                    fs::create_dir_all(&work)?;
+                    options.push(format!("upperdir={}", upper.display()));
+                    options.push(format!("workdir={}", work.display()));
+                }
+                let options: Vec<&str> = options.iter().map(String::as_str).collect();
+                (spec::mount(target, "overlay", "overlay", &options), true)
+            }
+        })
+    }
+}
+
 /// Returns the spec, and the layers with one below them that has what is mounted on.
 fn surroundings(
     layers: &[PathBuf],
     scratch: &Scratch,
     command: &Command,
+    mounted: &[Mounted],
 ) -> io::Result<(oci_spec::runtime::Spec, Vec<PathBuf>)> {
     let mut spec = spec::default_spec();
     if command.privileged {
@@ -143,6 +210,11 @@ fn surroundings(
         process
             .user_mut()
             .set_username(Some(command.user.clone()).filter(|user| !user.is_empty()));
+    }
+    if let Some(process) = spec.process_mut() {
+        for (name, soft, hard) in &command.ulimits {
+            spec::set_ulimit(process, name, *soft, *hard);
+        }
     }
     spec.set_hostname(Some("buildkitsandbox".to_owned()));
     let mut files: Vec<(&str, String)> = Vec::new();
@@ -175,12 +247,19 @@ fn surroundings(
         mounts.push(spec::bind(file, path, true, "rprivate"));
         targets.push((PathBuf::from(path), false));
     }
-    if let Some(script) = &command.script {
+    if let Some((name, script)) = &command.script {
         use std::os::unix::fs::PermissionsExt as _;
-        let file = directory.join("script");
+        let scripts = directory.join("scripts");
+        fs::create_dir(&scripts)?;
+        let file = scripts.join(name);
         fs::write(&file, script)?;
         fs::set_permissions(&file, fs::Permissions::from_mode(0o755))?;
-        mounts.push(spec::bind(file, SCRIPT, true, "rprivate"));
+        mounts.push(spec::bind(scripts, SCRIPTS, true, "rprivate"));
+    }
+    for mounted in mounted {
+        let (mount, is_directory) = mounted.mount()?;
+        targets.push((mount.destination().clone(), is_directory));
+        mounts.push(mount);
     }
     let scaffold = scaffold(layers, &scratch.path().join("scaffold"), &targets)?;
     let mut lower = layers.to_vec();

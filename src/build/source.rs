@@ -28,23 +28,137 @@ pub(super) struct Selected {
     pub found: Found,
     /// What it is called where it was found, which is not its own name if that is a link.
     pub path: PathBuf,
+    /// Where it goes below the destination, with the directories it lies in.
+    pub inside: PathBuf,
+    /// Those directories, the outermost first, with their paths below the destination.
+    pub parents: Vec<(PathBuf, Found)>,
+    /// Where excluding patterns begin.
+    base: Option<PathBuf>,
+}
+
+impl Selected {
+    fn new(found: Found, path: PathBuf) -> Self {
+        Self {
+            found,
+            path,
+            inside: PathBuf::new(),
+            parents: Vec::new(),
+            base: None,
+        }
+    }
+
+    /// Returns the name it goes under.
+    pub fn name(&self) -> &OsStr {
+        self.path.file_name().unwrap_or_default()
+    }
+
+    /// Returns the directory from which patterns that leave files out are taken.
+    pub fn base(&self) -> PathBuf {
+        match (&self.base, self.found.is_directory()) {
+            (Some(base), _) => base.clone(),
+            (None, true) => self.found.path.clone(),
+            (None, false) => self.found.path.parent().unwrap_or(Path::new("/")).to_owned(),
+        }
+    }
 }
 
 impl Source {
-    /// Returns a file's path as ignore patterns see it.
-    fn relative(path: &Path) -> &str {
-        path.to_str().unwrap_or_default().trim_start_matches('/')
+    /// Opens the tree that layers (top first) make together.
+    pub fn of(layers: &[PathBuf]) -> Result<Self, Problem> {
+        let view = View::open(layers).map_err(|source| Problem::ReadSource {
+            path: "/".to_owned(),
+            source,
+        })?;
+        Ok(Self {
+            view,
+            ignore: Ignore::default(),
+            exclude: Ignore::default(),
+            is_context: false,
+        })
+    }
+
+    /// Returns a file's path as patterns see it.
+    fn relative<'p>(path: &'p Path, base: &Path) -> &'p str {
+        path.strip_prefix(base).unwrap_or(path).to_str().unwrap_or_default()
     }
 
     /// Returns whether the build does not see a path.
-    pub fn hides(&self, path: &Path) -> bool {
-        let path = Self::relative(path);
-        self.ignore.excludes(path) || self.exclude.excludes(path)
+    pub fn hides(&self, path: &Path, base: &Path) -> bool {
+        self.ignore.excludes(Self::relative(path, Path::new("/"))) || self.exclude.excludes(Self::relative(path, base))
     }
 
-    fn hides_all_in(&self, path: &Path) -> bool {
-        let path = Self::relative(path);
-        self.ignore.excludes_all_below(path) || self.exclude.excludes_all_below(path)
+    fn hides_all_in(&self, path: &Path, base: &Path) -> bool {
+        self.ignore.excludes_all_below(Self::relative(path, Path::new("/")))
+            || self.exclude.excludes_all_below(Self::relative(path, base))
+    }
+
+    /// Returns what `--parents` selects: a path, or all that match its pattern, below what stands before `/./`.
+    pub fn select_with_parents(&self, word: &str) -> Result<Vec<Selected>, Problem> {
+        let (base, pattern) = word.split_once("/./").unwrap_or(("", word));
+        let missing = || Problem::MissingSource(format!("/{}", word.trim_start_matches('/')));
+        let reading = |source| Problem::ReadSource {
+            path: word.to_owned(),
+            source,
+        };
+        let base = self.view.find(&Path::new("/").join(base)).map_err(reading)?;
+        let base = base.filter(Found::is_directory).ok_or_else(missing)?;
+        let pattern = pattern
+            .trim_start_matches('/')
+            .trim_start_matches("./")
+            .trim_end_matches('/');
+        let mut reached = Vec::new();
+        if pattern.is_empty() || pattern == "." {
+            reached.push((base.clone(), Vec::new()));
+        } else if !pattern.contains(['*', '?', '[', '\\']) {
+            let mut here = base.clone();
+            let mut parents = Vec::new();
+            for part in Path::new(pattern).components() {
+                let next = self.view.find_link(&here.path.join(part)).map_err(reading)?;
+                let next = next
+                    .filter(|next| !self.hides(&next.path, &base.path))
+                    .ok_or_else(missing)?;
+                parents.push(here);
+                here = next;
+            }
+            parents.remove(0);
+            reached.push((here, parents));
+        } else {
+            let pattern = Ignore::from_patterns([pattern]).map_err(|error| Problem::Pattern(error.0))?;
+            self.matching(&base, &base.path, &pattern, &mut Vec::new(), &mut reached)
+                .map_err(reading)?;
+        }
+        let inside = |path: &Path| path.strip_prefix(&base.path).unwrap_or(path).to_owned();
+        let selected = reached.into_iter().map(|(found, parents)| Selected {
+            inside: inside(&found.path),
+            parents: parents
+                .into_iter()
+                .map(|parent| (inside(&parent.path), parent))
+                .collect(),
+            base: Some(base.path.clone()),
+            ..Selected::new(found.clone(), found.path)
+        });
+        Ok(selected.collect())
+    }
+
+    /// Finds everything below a directory that a pattern matches, with the directories on the way.
+    fn matching(
+        &self,
+        directory: &Found,
+        base: &Path,
+        pattern: &Ignore,
+        parents: &mut Vec<Found>,
+        reached: &mut Vec<(Found, Vec<Found>)>,
+    ) -> io::Result<()> {
+        for child in self.children(directory, base)? {
+            if pattern.excludes(Self::relative(&child.path, base)) {
+                reached.push((child, parents.clone()));
+            } else if child.is_directory() {
+                parents.push(child.clone());
+                self.matching(&child, base, pattern, parents, reached)?;
+                parents.pop();
+            }
+        }
+        Ok(())
     }
 
     /// Returns what a word stands for: one file or directory, or all that match its wildcards.
@@ -54,24 +168,27 @@ impl Source {
             source,
         };
         let missing = || Problem::MissingSource(format!("/{}", word.trim_start_matches('/')));
-        let select = |found: Found| Selected {
-            path: Path::new("/").join(word.trim_start_matches('/')),
-            found,
-        };
+        let select = |found: Found| Selected::new(found, Path::new("/").join(word.trim_start_matches('/')));
         if !word.contains(['*', '?', '[', '\\']) {
             let found = self.view.find(Path::new(word)).map_err(reading)?;
             return match found {
-                Some(found) if found.path == Path::new("/") || !self.hides(&found.path) => Ok(vec![select(found)]),
-                // A directory that is excluded itself, but has something in it that is not.
-                Some(found) if found.is_directory() && !self.hides_all_in(&found.path) => Ok(vec![select(found)]),
-                _ => Err(missing()),
+                Some(found) if found.path == Path::new("/") => Ok(vec![select(found)]),
+                Some(found) => {
+                    let path = found.path.clone();
+                    let path = Self::relative(&path, Path::new("/"));
+                    // A directory may be excluded itself, and have something in it that is not.
+                    let is_open = found.is_directory() && !self.ignore.excludes_all_below(path);
+                    if self.ignore.excludes(path) && !is_open {
+                        return Err(missing());
+                    }
+                    // What `--exclude` says is about what directories hold.
+                    Ok(vec![select(found)])
+                }
+                None => Err(missing()),
             };
         }
         let top = self.view.find(Path::new("/")).map_err(reading)?.ok_or_else(missing)?;
-        let mut reached = vec![Selected {
-            path: top.path.clone(),
-            found: top,
-        }];
+        let mut reached = vec![Selected::new(top.clone(), top.path)];
         let parts: Vec<&str> = word
             .split('/')
             .filter(|part| !part.is_empty() && *part != ".")
@@ -96,35 +213,33 @@ impl Source {
                     let found = self.view.find(&path).map_err(reading)?;
                     let Some(found) = found else { continue };
                     if last {
-                        if !self.hides(&path) {
-                            next.push(Selected { found, path });
+                        if !self.ignore.excludes(Self::relative(&path, Path::new("/"))) {
+                            next.push(Selected::new(found, path));
                         }
                     } else if found.is_directory() {
-                        next.push(Selected { found, path });
+                        next.push(Selected::new(found, path));
                     }
                 }
             }
             reached = next;
         }
-        if reached.is_empty() {
-            return Err(missing());
-        }
+        // Nothing may match: then nothing is copied.
         Ok(reached)
     }
 
     /// Returns the entries of a directory that the build sees.
-    pub fn children(&self, directory: &Found) -> io::Result<Vec<Found>> {
+    pub fn children(&self, directory: &Found, base: &Path) -> io::Result<Vec<Found>> {
         let mut children = Vec::new();
         for name in self.view.names(directory)? {
             let path = directory.path.join(&name);
-            if self.hides(&path) && self.hides_all_in(&path) {
+            if self.hides(&path, base) && self.hides_all_in(&path, base) {
                 continue;
             }
             let Some(child) = self.view.child(directory, &name)? else {
                 continue;
             };
             // An excluded directory is seen only for what in it is not.
-            if self.hides(&path) && !child.is_directory() {
+            if self.hides(&path, base) && !child.is_directory() {
                 continue;
             }
             children.push(child);
@@ -133,7 +248,7 @@ impl Source {
     }
 
     /// Adds everything that copying a tree would copy to a digest: names, kinds, modes, owners, contents, not times.
-    pub fn digest(&self, hasher: &mut Hasher, found: &Found, name: &str) -> io::Result<()> {
+    pub fn digest(&self, hasher: &mut Hasher, found: &Found, name: &str, base: &Path) -> io::Result<()> {
         hasher.field(name.as_bytes());
         hasher.field(&(found.stat.st_mode).to_le_bytes());
         if !self.is_context {
@@ -146,7 +261,7 @@ impl Source {
         }
         match found.kind() {
             FileKind::Directory => {
-                let children = self.children(found)?;
+                let children = self.children(found, base)?;
                 hasher.field(&children.len().to_le_bytes());
                 for child in children {
                     let name = child
@@ -155,7 +270,7 @@ impl Source {
                         .map(OsStr::as_bytes)
                         .unwrap_or_default()
                         .to_owned();
-                    self.digest(hasher, &child, &String::from_utf8_lossy(&name))?;
+                    self.digest(hasher, &child, &String::from_utf8_lossy(&name), base)?;
                 }
             }
             FileKind::RegularFile => hasher.field(content(found)?.as_bytes()),
@@ -206,13 +321,13 @@ fn content(found: &Found) -> io::Result<String> {
     Ok(digest)
 }
 
-/// Returns the ids of `user[:group]` as the tree's own `/etc/passwd` and `/etc/group` have them.
-pub(super) fn owner(view: &View, text: &str) -> Result<(u32, u32), Problem> {
+/// Returns the ids of `user[:group]` as the tree's own `/etc/passwd` and `/etc/group` have them;
+/// `None` if one of them is unknown there.
+pub(super) fn owner(view: &View, text: &str) -> Option<(u32, u32)> {
     let (user, group) = match text.split_once(':') {
         Some((user, group)) => (user, Some(group)),
         None => (text, None),
     };
-    let unknown = || Problem::UnknownOwner(text.to_owned());
     let look = |file: &str, name: &str| -> Option<(u32, u32)> {
         let found = view.find(&PathBuf::from(file)).ok()??;
         let text = io::read_to_string(found.open().ok()?).ok()?;
@@ -233,14 +348,14 @@ pub(super) fn owner(view: &View, text: &str) -> Result<(u32, u32), Problem> {
     };
     let (uid, own_group) = match number(user) {
         Some(uid) => (uid, uid),
-        None => look("/etc/passwd", user).ok_or_else(unknown)?,
+        None => look("/etc/passwd", user)?,
     };
     let gid = match group {
         None => own_group,
         Some(group) => match number(group) {
             Some(gid) => gid,
-            None => look("/etc/group", group).ok_or_else(unknown)?.0,
+            None => look("/etc/group", group)?.0,
         },
     };
-    Ok((uid, gid))
+    Some((uid, gid))
 }

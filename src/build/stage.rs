@@ -1,15 +1,21 @@
 //! The build as a whole: which stages are needed, what they start from, and the image at the end.
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use super::dockerfile::{Dockerfile, Instruction, Step};
+use tokio::sync::OnceCell;
+
+use super::dockerfile::{Dockerfile, Step};
 use super::error::{BuildError, Place, Problem};
 use super::expand::Expander;
 use super::ignore::Ignore;
+use super::instruction::Instruction;
+use super::mount::Mount;
 use super::progress::{BuildEvent, BuildSink};
-use super::{BuildRequest, DockerfileSource};
+use super::{BuildRequest, DockerfileSource, Named, fingerprint};
 use crate::image::{CacheRecord, Hasher, History, Image, ImageConfig, ImageError, Platform, Source, View};
 
 /// What a stage has become so far.
@@ -22,11 +28,85 @@ pub(super) struct State {
     pub directory: Option<PathBuf>,
     /// What tells one state of that directory from another.
     pub directory_state: String,
-    /// `ARG`s that have a value.
-    pub arguments: BTreeMap<String, String>,
+    /// What steps have as their environment: the image's, and `ARG`s that have a value.
+    pub environment: Vec<(String, String)>,
+    /// Every `ARG` so far, and its value.
+    pub arguments: Vec<(String, Option<String>)>,
     /// Whether this stage set CMD itself: an ENTRYPOINT drops one that was inherited.
     pub has_command: bool,
     pub parent: Option<String>,
+}
+
+impl State {
+    /// Returns an image's files and config as a stage begins with them.
+    pub fn of(image: Image) -> Self {
+        let mut config = (*image.config).clone();
+        config.rootfs = Default::default();
+        let directory_state = image
+            .directory
+            .as_deref()
+            .map(fingerprint::directory)
+            .unwrap_or_default();
+        Self {
+            config,
+            layers: image.layers.iter().map(|layer| layer.diff_id.clone()).collect(),
+            directory_state,
+            directory: image.directory,
+            environment: Vec::new(),
+            arguments: Vec::new(),
+            has_command: false,
+            parent: Some(image.id),
+        }
+    }
+
+    /// Returns the beginning of a stage from nothing.
+    pub fn scratch(platform: Option<&Platform>) -> Self {
+        let mut config = ImageConfig::scratch();
+        if let Some(platform) = platform {
+            config.os.clone_from(&platform.os);
+            config.architecture.clone_from(&platform.architecture);
+            config.variant.clone_from(&platform.variant);
+        }
+        config.config.working_dir = "/".to_owned();
+        Self {
+            config,
+            layers: Vec::new(),
+            directory: None,
+            directory_state: String::new(),
+            environment: Vec::new(),
+            arguments: Vec::new(),
+            has_command: false,
+            parent: None,
+        }
+    }
+
+    /// Sets a variable that steps see; the one set last is the last.
+    pub fn set_variable(&mut self, name: &str, value: &str) {
+        self.environment.retain(|(known, _)| known != name);
+        self.environment.push((name.to_owned(), value.to_owned()));
+    }
+
+    /// Makes sure of a PATH, and lets steps see what the image sets.
+    fn begin(&mut self) {
+        let environment = &mut self.config.config.env;
+        let path = crate::runtime::spec::PATH;
+        if !environment.iter().any(|variable| variable.starts_with("PATH=")) {
+            environment.push(path.to_owned());
+        }
+        for variable in self.config.config.env.clone() {
+            let (name, value) = variable.split_once('=').unwrap_or((&variable, ""));
+            self.set_variable(name, value);
+        }
+    }
+}
+
+/// Where a stage, or a step, takes files from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum From {
+    Scratch,
+    Stage(usize),
+    Context(Named),
+    Image(String),
 }
 
 /// A build at work.
@@ -38,62 +118,70 @@ pub(super) struct Build {
     pub ignore: Ignore,
     pub sink: BuildSink,
     pub global_arguments: BTreeMap<String, String>,
-    pub stages: Vec<Option<State>>,
-    steps: usize,
+    stages: Vec<OnceCell<State>>,
+    steps: Cell<usize>,
 }
 
 /// Builds an image and returns it; `sink` hears of every step.
 pub async fn build(request: BuildRequest, sink: BuildSink) -> Result<Image, BuildError> {
     let working = request.store.working()?;
-    let (text, file_name, dockerfile_path) = read_dockerfile(&request)?;
-    let file = Dockerfile::parse(&text).map_err(|error| {
-        let place = place_in(&text, &file_name, &error.span);
-        BuildError {
-            problem: Box::new(Problem::Syntax(error.message)),
-            place: Some(Box::new(place)),
-            output: Vec::new(),
-        }
-    })?;
-    for note in &file.notes {
-        sink(BuildEvent::Note(note.clone()));
-    }
-    let ignore = read_ignore(&request, dockerfile_path.as_deref())?;
-    let mut build = Build {
-        stages: file.stages.iter().map(|_| None).collect(),
-        request,
-        file,
-        file_name,
-        ignore,
-        sink,
-        global_arguments: BTreeMap::new(),
-        steps: 0,
-    };
+    let mut build = Build::prepare(request, sink)?;
     build.global_arguments()?;
     let target = match &build.request.target {
         None => build.file.stages.len() - 1,
         Some(name) => build
             .file
-            .stage(name)
+            .target(name)
             .ok_or_else(|| BuildError::from(Problem::Target(name.clone())))?,
     };
-    for stage in build.needed(target)? {
-        build.stage(stage).await?;
-    }
-    let image = build.finish(target)?;
+    // Stages that do not need each other are built at the same time.
+    let needed = build.needed(target)?;
+    futures_util::future::try_join_all(needed.iter().map(|stage| build.stage(*stage))).await?;
+    let state = build.stage(target).await?.clone();
+    let image = build.finish(state)?;
+    super::cache::keep_bounded(&build.request.store);
     drop(working);
     Ok(image)
 }
 
 impl Build {
+    /// Reads the files that say what to build.
+    pub(super) fn prepare(request: BuildRequest, sink: BuildSink) -> Result<Self, BuildError> {
+        let (text, file_name, dockerfile_path) = read_dockerfile(&request)?;
+        let file = Dockerfile::parse(&text).map_err(|error| {
+            let place = place_in(&text, &file_name, &error.span);
+            BuildError {
+                problem: Box::new(Problem::Syntax(error.message)),
+                place: Some(Box::new(place)),
+                output: Vec::new(),
+            }
+        })?;
+        for note in &file.notes {
+            sink(BuildEvent::Note(note.clone()));
+        }
+        let ignore = read_ignore(&request.context, dockerfile_path.as_deref())?;
+        Ok(Self {
+            stages: file.stages.iter().map(|_| OnceCell::new()).collect(),
+            request,
+            file,
+            file_name,
+            ignore,
+            sink,
+            global_arguments: BTreeMap::new(),
+            steps: Cell::new(0),
+        })
+    }
+
     /// Begins a step of the progress and returns its number.
-    pub fn begin(&mut self, name: String) -> usize {
-        self.steps += 1;
-        (self.sink)(BuildEvent::Started { step: self.steps, name });
-        self.steps
+    pub fn begin(&self, name: String) -> usize {
+        let step = self.steps.get() + 1;
+        self.steps.set(step);
+        (self.sink)(BuildEvent::Started { step, name });
+        step
     }
 
     /// Returns an error with the lines of the Dockerfile it is about.
-    pub fn at(&self, problem: Problem, span: &std::ops::Range<usize>) -> BuildError {
+    pub fn at(&self, problem: Problem, span: &Range<usize>) -> BuildError {
         BuildError {
             problem: Box::new(problem),
             place: Some(Box::new(place_in(&self.file.text, &self.file_name, span))),
@@ -105,36 +193,45 @@ impl Build {
     fn global_arguments(&mut self) -> Result<(), BuildError> {
         let host = Platform::host();
         let target = self.request.platform.clone().unwrap_or_else(Platform::host);
+        let stage = self.request.target.clone().unwrap_or_else(|| "default".to_owned());
+        self.global_arguments.insert("TARGETSTAGE".to_owned(), stage);
         for (kind, platform) in [("BUILD", host), ("TARGET", target)] {
             let mut set = |name: &str, value: String| {
                 self.global_arguments.insert(format!("{kind}{name}"), value);
             };
             set("PLATFORM", platform.to_string());
             set("OS", platform.os.clone());
+            set("OSVERSION", String::new());
             set("ARCH", platform.architecture.clone());
             set("VARIANT", platform.variant.clone().unwrap_or_default());
         }
-        for (name, default) in self.file.arguments.clone() {
-            let value = match (self.request.arguments.get(&name), default) {
+        // What is given takes the place of what every build has.
+        for (name, value) in &mut self.global_arguments {
+            if let Some(given) = self.request.arguments.get(name) {
+                value.clone_from(given);
+            }
+        }
+        for argument in self.file.arguments.clone() {
+            let value = match (self.request.arguments.get(&argument.name), argument.default) {
                 (Some(given), _) => Some(given.clone()),
-                (None, Some(default)) => Some(self.expand_globally(&default)?),
+                (None, Some(default)) => Some(self.expand_globally(&default, &argument.span)?),
                 (None, None) => None,
             };
             if let Some(value) = value {
-                self.global_arguments.insert(name, value);
+                self.global_arguments.insert(argument.name, value);
             }
         }
         Ok(())
     }
 
-    fn expand_globally(&self, word: &str) -> Result<String, BuildError> {
+    fn expand_globally(&self, word: &str, span: &Range<usize>) -> Result<String, BuildError> {
         let expander = Expander {
             escape: self.file.escape,
             lookup: &|name| self.global_arguments.get(name).cloned(),
         };
         expander.word(word).map_err(|source| {
             let word = word.to_owned();
-            Problem::Expand { word, source }.into()
+            self.at(Problem::Expand { word, source }, span)
         })
     }
 
@@ -147,75 +244,134 @@ impl Build {
                 continue;
             }
             let stage = &self.file.stages[number];
-            let base = self.expand_globally(&stage.base)?;
-            left.extend(self.earlier_by_name(&base, number));
+            let base = self.expand_globally(&stage.base, &stage.span)?;
+            if let From::Stage(earlier) = self.base_of(&base, number) {
+                left.push(earlier);
+            }
             for step in &stage.steps {
-                let Instruction::Copy(copy) = &step.instruction else {
-                    continue;
-                };
-                let Some(from) = &copy.from else { continue };
-                // One with a variable in it is known only when its turn comes; then every stage may be needed.
-                let named = if from.contains('$') {
-                    (0..number).collect()
-                } else {
-                    self.file.stage(from).into_iter().collect::<Vec<_>>()
-                };
-                if named.iter().any(|named| *named >= number) {
-                    return Err(self.at(Problem::CopyFromLater(from.clone()), &step.span));
+                for from in self.sources(&step.instruction) {
+                    match self.from(&from, number) {
+                        Ok(From::Stage(earlier)) => left.push(earlier),
+                        Ok(_) => {}
+                        Err(problem) => return Err(self.at(problem, &step.span)),
+                    }
                 }
-                left.extend(named);
             }
         }
         // A stage can only need earlier ones, so the order of the file is an order to build in.
         Ok(needed.into_iter().collect())
     }
 
-    fn earlier_by_name(&self, name: &str, before: usize) -> Option<usize> {
-        self.file.stages[..before].iter().rposition(|stage| {
-            stage
-                .name
-                .as_deref()
-                .is_some_and(|known| known.eq_ignore_ascii_case(name))
-        })
+    /// Returns what an instruction names as places to take files from.
+    fn sources(&self, instruction: &Instruction) -> Vec<String> {
+        match instruction {
+            Instruction::Copy(copy) => copy.from.iter().cloned().collect(),
+            Instruction::Run(run) => {
+                let mounts = run.mounts.iter().filter_map(|text| Mount::parse(text, None).ok());
+                let from = mounts.map(|mount| mount.from);
+                from.filter(|from| !from.is_empty()).collect()
+            }
+            _ => Vec::new(),
+        }
     }
 
-    async fn stage(&mut self, number: usize) -> Result<(), BuildError> {
-        let stage = self.file.stages[number].clone();
-        let base = self.expand_globally(&stage.base)?;
+    /// Returns what a name after FROM stands for.
+    fn base_of(&self, name: &str, stage: usize) -> From {
+        if let Some(named) = self.request.context_named(name) {
+            return From::Context(named.clone());
+        }
+        if let Some(earlier) = self.file.named(name, stage) {
+            return From::Stage(earlier);
+        }
+        match name {
+            "scratch" => From::Scratch,
+            image => From::Image(image.to_owned()),
+        }
+    }
+
+    /// Returns what `--from=` stands for in a stage.
+    pub fn from(&self, name: &str, stage: usize) -> Result<From, Problem> {
+        if let Ok(number) = name.parse::<usize>() {
+            return match number {
+                number if number >= self.file.stages.len() => Err(Problem::StageIndex(number)),
+                number if number >= stage => Err(self.copied_later(name, stage)),
+                number => Ok(From::Stage(number)),
+            };
+        }
+        if name.contains('$') {
+            return Err(Problem::FromVariable);
+        }
+        let from = self.base_of(name, stage);
+        if matches!(from, From::Image(_)) && self.file.named(name, self.file.stages.len()).is_some() {
+            return Err(self.copied_later(name, stage));
+        }
+        Ok(from)
+    }
+
+    fn copied_later(&self, name: &str, stage: usize) -> Problem {
+        let this = self.file.stages[stage].name.clone();
+        let this = this.unwrap_or_else(|| format!("stage-{stage}"));
+        if name.eq_ignore_ascii_case(&this) || name == stage.to_string() {
+            return Problem::Circular(this);
+        }
+        Problem::CopyFromLater(name.to_owned(), this)
+    }
+
+    /// Builds a stage, once; whoever else needs it waits.
+    pub async fn stage(&self, number: usize) -> Result<&State, BuildError> {
+        self.stages[number]
+            .get_or_try_init(|| Box::pin(self.make_stage(number)))
+            .await
+    }
+
+    async fn make_stage(&self, number: usize) -> Result<State, BuildError> {
+        let stage = &self.file.stages[number];
+        let base = self.expand_globally(&stage.base, &stage.span)?;
         if base.is_empty() {
             return Err(self.at(Problem::BlankBase(stage.base.clone()), &stage.span));
         }
         let platform = match &stage.platform {
-            Some(text) => Platform::parse(&self.expand_globally(text)?),
+            Some(text) => {
+                let text = self.expand_globally(text, &stage.span)?;
+                let platform = Platform::parse(&text);
+                Some(platform.ok_or_else(|| self.at(Problem::Platform(text), &stage.span))?)
+            }
             None => self.request.platform.clone(),
         };
-        let mut state = match self.earlier_by_name(&base, number) {
-            Some(earlier) => {
-                let known = self.stages[earlier].clone();
-                let mut state = known.expect("needed stages are built in the order of the file");
-                state.arguments.clear();
+        let from = self.base_of(&base, number);
+        let mut state = match &from {
+            From::Stage(earlier) => {
+                let mut state = self.stage(*earlier).await?.clone();
                 state.has_command = false;
                 state
             }
-            None => self
-                .base(&base, platform)
+            from => self
+                .state_of(from, platform)
                 .await
                 .map_err(|problem| self.at(problem, &stage.span))?,
         };
+        state.begin();
         let mut steps = self.triggers(&mut state, &stage.span)?;
-        steps.extend(stage.steps);
-        let total = 1 + steps.iter().filter(|step| makes_files(&step.instruction)).count();
+        steps.extend(stage.steps.iter().cloned());
+        let is_stage = matches!(from, From::Stage(_) | From::Scratch);
+        let total = usize::from(!is_stage) + steps.iter().filter(|step| makes_files(&step.instruction)).count();
         let label = match (&stage.name, self.file.stages.len()) {
             (Some(name), _) => format!("{name} "),
             (None, 1) => String::new(),
             (None, _) => format!("stage-{number} "),
         };
-        let from = self.begin(format!("[{label}1/{total}] FROM {base}"));
-        (self.sink)(BuildEvent::Done {
-            step: from,
-            seconds: 0.0,
-        });
-        let mut position = 1;
+        let width = total.max(1).to_string().len();
+        let mut position = 0;
+        if !is_stage {
+            position += 1;
+            let base = match &from {
+                From::Image(name) => crate::image::Reference::parse(name).map(|name| name.tagged().to_string()),
+                _ => Ok(base.clone()),
+            };
+            let base = base.unwrap_or_else(|_| stage.base.clone());
+            let step = self.begin(format!("[{label}{position:>width$}/{total}] FROM {base}"));
+            (self.sink)(BuildEvent::Cached { step });
+        }
         for step in steps {
             if !makes_files(&step.instruction) {
                 self.configure(&mut state, &step)
@@ -223,7 +379,9 @@ impl Build {
                 continue;
             }
             position += 1;
-            let shown = self.begin(format!("[{label}{position}/{total}] {}", step.text));
+            let trigger = if step.is_trigger { "ONBUILD " } else { "" };
+            let text = self.shown(&state, &step);
+            let shown = self.begin(format!("[{label}{position:>width$}/{total}] {trigger}{text}"));
             let begun = Instant::now();
             let done = self.files(&mut state, &step, number, shown).await;
             (self.sink)(match &done {
@@ -239,53 +397,38 @@ impl Build {
             });
             done?;
         }
-        self.stages[number] = Some(state);
-        Ok(())
+        Ok(state)
     }
 
     /// Takes the base image's ONBUILD instructions, which are this stage's first.
-    fn triggers(&self, state: &mut State, span: &std::ops::Range<usize>) -> Result<Vec<Step>, BuildError> {
-        let mut steps = Vec::new();
-        for trigger in std::mem::take(&mut state.config.config.on_build) {
-            let parsed = Dockerfile::parse(&format!("FROM scratch\n{trigger}\n"))
-                .map_err(|error| self.at(Problem::Syntax(error.message), span))?;
-            for mut step in parsed.stages.into_iter().flat_map(|stage| stage.steps) {
-                step.span = span.clone();
-                steps.push(step);
-            }
-        }
-        Ok(steps)
+    fn triggers(&self, state: &mut State, span: &Range<usize>) -> Result<Vec<Step>, BuildError> {
+        let triggers = std::mem::take(&mut state.config.config.on_build);
+        let steps = triggers.iter().map(|trigger| {
+            Dockerfile::trigger(trigger, span).map_err(|message| self.at(Problem::Syntax(message), span))
+        });
+        steps.collect()
     }
 
-    /// Returns what an image gives a stage to start from.
-    async fn base(&self, name: &str, platform: Option<Platform>) -> Result<State, Problem> {
-        if name == "scratch" {
-            return Ok(State {
-                config: ImageConfig::scratch(),
-                layers: Vec::new(),
-                directory: None,
-                directory_state: String::new(),
-                arguments: BTreeMap::new(),
-                has_command: false,
-                parent: None,
-            });
+    /// Returns the files and the config that something gives: an image, a directory, a stage.
+    pub async fn state_of(&self, from: &From, platform: Option<Platform>) -> Result<State, Problem> {
+        match from {
+            From::Scratch => Ok(State::scratch(platform.as_ref())),
+            From::Stage(number) => match self.stage(*number).await {
+                Ok(state) => Ok(state.clone()),
+                Err(error) => Err(*error.problem),
+            },
+            From::Image(name) => Ok(State::of(self.image(name, platform).await?)),
+            From::Context(Named::Image(name)) => Ok(State::of(self.image(name, platform).await?)),
+            From::Context(Named::Directory(directory)) => {
+                let mut state = State::scratch(platform.as_ref());
+                state.layers.push(self.layer_of_directory(directory).await?);
+                Ok(state)
+            }
         }
-        let image = self.image(name, platform).await?;
-        let mut config = (*image.config).clone();
-        config.rootfs = Default::default();
-        Ok(State {
-            config,
-            layers: image.layers.iter().map(|layer| layer.diff_id.clone()).collect(),
-            directory_state: image.directory.as_deref().map(directory_state).unwrap_or_default(),
-            directory: image.directory,
-            arguments: BTreeMap::new(),
-            has_command: false,
-            parent: Some(image.id),
-        })
     }
 
     /// Finds an image here or at its registry.
-    pub async fn image(&self, name: &str, platform: Option<Platform>) -> Result<Image, Problem> {
+    async fn image(&self, name: &str, platform: Option<Platform>) -> Result<Image, Problem> {
         let source = Source::parse(name).map_err(|source| Problem::BaseName {
             name: name.to_owned(),
             source,
@@ -335,8 +478,7 @@ impl Build {
         directories
     }
 
-    fn finish(&mut self, target: usize) -> Result<Image, BuildError> {
-        let state = self.stages[target].take().expect("the target was built last");
+    fn finish(&self, state: State) -> Result<Image, BuildError> {
         let step = self.begin("exporting to image".to_owned());
         let begun = Instant::now();
         let mut config = state.config;
@@ -418,33 +560,6 @@ pub(super) fn record(state: &mut State, text: String, empty_layer: bool) {
     });
 }
 
-/// A directory of this machine cannot be digested at every build. What installing or removing software changes is looked at.
-fn directory_state(directory: &Path) -> String {
-    use std::os::unix::fs::MetadataExt as _;
-    let mut hasher = Hasher::default();
-    for path in [
-        "",
-        "bin",
-        "etc",
-        "lib",
-        "usr",
-        "usr/bin",
-        "usr/lib",
-        "usr/local/bin",
-        "var/lib/dpkg/status",
-    ] {
-        if let Ok(found) = directory.join(path).metadata() {
-            hasher.field(path.as_bytes());
-            hasher.field(&found.ino().to_le_bytes());
-            // The top itself changes with every file that anybody makes there.
-            if !path.is_empty() && path != "etc" {
-                hasher.field(&found.mtime().to_le_bytes());
-            }
-        }
-    }
-    hasher.finish().0
-}
-
 fn read_dockerfile(request: &BuildRequest) -> Result<(String, String, Option<PathBuf>), BuildError> {
     if !request.context.is_dir() {
         return Err(Problem::Context(request.context.clone()).into());
@@ -463,19 +578,20 @@ fn read_dockerfile(request: &BuildRequest) -> Result<(String, String, Option<Pat
     }
 }
 
-fn read_ignore(request: &BuildRequest, dockerfile: Option<&Path>) -> Result<Ignore, BuildError> {
+/// Reads what of a context stays behind: the Dockerfile's own rules, else the directory's.
+pub(super) fn read_ignore(context: &Path, dockerfile: Option<&Path>) -> Result<Ignore, Problem> {
     let beside = dockerfile.map(|path| {
         let mut name = path.as_os_str().to_owned();
         name.push(".dockerignore");
         PathBuf::from(name)
     });
-    for path in beside.into_iter().chain([request.context.join(".dockerignore")]) {
+    for path in beside.into_iter().chain([context.join(".dockerignore")]) {
         match std::fs::read_to_string(&path) {
-            Ok(text) => return Ok(Ignore::parse(&text).map_err(|error| Problem::Pattern(error.0))?),
+            Ok(text) => return Ignore::parse(&text).map_err(|error| Problem::Pattern(error.0)),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
             Err(source) => {
                 let path = path.display().to_string();
-                return Err(Problem::ReadContext { path, source }.into());
+                return Err(Problem::ReadContext { path, source });
             }
         }
     }

@@ -43,9 +43,20 @@ impl Compression {
     }
 }
 
-/// Returns what the stream holds once decompressed.
-pub(crate) fn plain<'r>(from: impl Read + 'r) -> io::Result<Box<dyn Read + 'r>> {
-    decompress(from).map(|(_, plain)| plain)
+/// Returns what the stream holds once decompressed, be it in one of the two ways that no layer is, but archives are.
+pub(crate) fn plain<'r>(mut from: impl Read + 'r) -> io::Result<Box<dyn Read + 'r>> {
+    let mut first = Vec::with_capacity(6);
+    from.by_ref().take(6).read_to_end(&mut first)?;
+    let is_bzip2 = first.starts_with(b"BZh");
+    let is_xz = first.starts_with(b"\xfd7zXZ\0");
+    let whole = io::Cursor::new(first).chain(from);
+    if is_bzip2 {
+        return Ok(Box::new(bzip2_rs::DecoderReader::new(whole)));
+    }
+    if is_xz {
+        return Ok(Box::new(lzma_rust2::XzReader::new(whole, true)));
+    }
+    decompress(whole).map(|(_, plain)| plain)
 }
 
 /// Returns what the stream holds once decompressed, and how it was compressed.

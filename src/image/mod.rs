@@ -30,6 +30,7 @@ pub(crate) use layers::plain as decompress;
 pub use pack::{PackError, PackOptions, pack_directory};
 pub use progress::{Progress, ProgressSink, silent};
 pub use reference::{Reference, ReferenceError, Source};
+pub(crate) use registry::use_tls;
 pub use registry::{Login, PullOptions, PushOptions, RegistryError};
 pub use remove::{Conflict, ImageUser, Removed};
 pub use settings::Settings;

@@ -99,13 +99,18 @@ struct Remote {
     is_mirror: bool,
 }
 
+/// Chooses who does the cryptography, once.
+pub(crate) fn use_tls() {
+    static PROVIDER: Once = Once::new();
+    PROVIDER.call_once(|| {
+        // Someone else in the process may have chosen already, which is as well.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+    });
+}
+
 impl Remote {
     async fn new(endpoint: &Endpoint, reference: &Reference, login: Option<&Login>) -> Result<Self, ImageError> {
-        static PROVIDER: Once = Once::new();
-        PROVIDER.call_once(|| {
-            // Someone else in the process may have chosen already, which is as well.
-            let _ = rustls::crypto::ring::default_provider().install_default();
-        });
+        use_tls();
         let auth = match login {
             Some(login) if !endpoint.is_mirror => login.to_auth(),
             _ => {

@@ -7,7 +7,7 @@ use std::collections::{BTreeSet, VecDeque};
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
@@ -214,6 +214,15 @@ impl Found {
 }
 
 impl Found {
+    /// Returns where it lies on this machine: the directories that are merged here, top first, or the one file.
+    pub(crate) fn places(&self) -> io::Result<Vec<PathBuf>> {
+        let path_of = |directory: &Arc<OwnedFd>| std::fs::read_link(format!("/proc/self/fd/{}", directory.as_raw_fd()));
+        match &self.place {
+            Place::Directory(merged) => merged.iter().map(path_of).collect(),
+            Place::Entry(parent, name) => Ok(vec![path_of(parent)?.join(name)]),
+        }
+    }
+
     /// Returns the extended attributes of a regular file or directory.
     pub(crate) fn xattrs(&self) -> io::Result<tree::Xattrs> {
         match self.kind() {

@@ -6,6 +6,7 @@ mod cli;
 mod coder;
 mod config;
 mod crash;
+mod dockerfiles;
 mod engine;
 mod errors;
 mod example;
