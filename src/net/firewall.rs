@@ -4,9 +4,11 @@
 //! function of the networks and published ports. Where another firewall drops what is forwarded (Docker sets that
 //! policy), our bridges are let through there too, by rules with our comment.
 
-use std::net::IpAddr;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::{Mutex, PoisonError};
 
+use super::egress::Gate;
 use super::error::NetError;
 use super::ipam::Subnet;
 use super::link::GROUP;
@@ -44,13 +46,21 @@ const MASQUERADE: Chain = Chain {
     hook: Hook::Postrouting,
     priority: 100,
 };
-const CHAINS: [Chain; 5] = [GUARD, PUBLISHED, PUBLISHED_LOCALLY, FORWARD, MASQUERADE];
+const WAY_OUT: Chain = Chain {
+    name: "way-out",
+    kind: ChainType::Filter,
+    hook: Hook::Prerouting,
+    priority: -150,
+};
+const CHAINS: [Chain; 6] = [WAY_OUT, GUARD, PUBLISHED, PUBLISHED_LOCALLY, FORWARD, MASQUERADE];
 
 /// What the firewall has to know of a network.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Bridge {
     pub name: String,
     pub subnets: Vec<Subnet>,
+    /// Its own addresses.
+    pub gateways: Vec<IpAddr>,
     pub internal: bool,
     /// Containers reach each other (`enable_icc`).
     pub connects: bool,
@@ -69,6 +79,7 @@ impl Bridge {
         Some(Self {
             name: state.bridge.clone()?,
             subnets: state.pools.iter().map(|pool| pool.subnet).collect(),
+            gateways: state.pools.iter().map(|pool| pool.gateway).collect(),
             internal: spec.internal,
             connects: spec.flag("com.docker.network.bridge.enable_icc").unwrap_or(true),
             masquerades: mode != "routed"
@@ -112,6 +123,71 @@ pub fn rules(bridges: &[Bridge], published: &[Published]) -> Vec<Rule> {
     }
     rules
 }
+
+/// Returns the rules that lead what containers send out of their networks to the gate, in a namespace that has no way out
+/// of its own. What containers send to each other, or to everybody, stays where it is.
+pub fn way_out_rules(bridges: &[Bridge], gates: &[Gate]) -> Vec<Rule> {
+    let rule = |phrases: Vec<Vec<nft::Expression>>| Rule::new(WAY_OUT.name, phrases);
+    let mut rules = Vec::new();
+    for gate in gates {
+        let any = gate.address;
+        let take = |protocol| {
+            let port = if protocol == Protocol::Tcp { gate.tcp } else { gate.udp };
+            [nft::speaks(protocol), nft::take_to(any, port, MARK)].concat()
+        };
+        let open: Vec<&Bridge> = bridges.iter().filter(|bridge| !bridge.internal).collect();
+        for bridge in &open {
+            // To a container its gateway is the host.
+            let gateways = bridge
+                .gateways
+                .iter()
+                .filter(|gateway| gateway.is_ipv4() == any.is_ipv4());
+            for &gateway in gateways {
+                let host = Subnet::new(gateway, if gateway.is_ipv4() { 32 } else { 128 });
+                for protocol in [Protocol::Tcp, Protocol::Udp] {
+                    rules.push(rule(vec![
+                        nft::comes_in_by(&bridge.name),
+                        nft::is_family_of(any),
+                        nft::goes_to(host),
+                        take(protocol),
+                    ]));
+                }
+            }
+        }
+        let near = bridges.iter().flat_map(|bridge| bridge.subnets.iter().copied());
+        let stays = STAYS.map(|(address, prefix)| Subnet::new(address, prefix));
+        for subnet in near
+            .chain(stays)
+            .filter(|subnet| subnet.address.is_ipv4() == any.is_ipv4())
+        {
+            rules.push(rule(vec![nft::is_family_of(any), nft::goes_to(subnet), nft::accept()]));
+        }
+        for bridge in &open {
+            for protocol in [Protocol::Tcp, Protocol::Udp] {
+                rules.push(rule(vec![
+                    nft::comes_in_by(&bridge.name),
+                    nft::is_family_of(any),
+                    take(protocol),
+                ]));
+            }
+        }
+    }
+    rules
+}
+
+/// Marks what is delivered to the gate.
+pub const MARK: u32 = 0x636f;
+
+/// Addresses of everybody at once, of nobody, and of the link.
+const STAYS: [(IpAddr, u8); 7] = [
+    (IpAddr::V4(Ipv4Addr::new(0, 0, 0, 0)), 8),
+    (IpAddr::V4(Ipv4Addr::new(127, 0, 0, 0)), 8),
+    (IpAddr::V4(Ipv4Addr::new(169, 254, 0, 0)), 16),
+    (IpAddr::V4(Ipv4Addr::new(224, 0, 0, 0)), 3),
+    (IpAddr::V6(Ipv6Addr::UNSPECIFIED), 127),
+    (IpAddr::V6(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0)), 10),
+    (IpAddr::V6(Ipv6Addr::new(0xff00, 0, 0, 0, 0, 0, 0, 0)), 8),
+];
 
 const LOOPBACK: Subnet = Subnet {
     address: IpAddr::V4(std::net::Ipv4Addr::LOCALHOST),
@@ -212,6 +288,7 @@ fn masquerade_rules(bridge: &Bridge) -> Vec<Rule> {
 #[derive(Debug)]
 pub struct Firewall {
     table: String,
+    gates: Vec<Gate>,
     inner: Mutex<Inner>,
 }
 
@@ -225,9 +302,12 @@ struct Inner {
 
 impl Firewall {
     /// Returns the firewall of an engine; nothing is done yet.
-    pub fn new(instance: &str) -> Self {
+    ///
+    /// With gates, what leaves the networks goes to them.
+    pub fn new(instance: &str, gates: Vec<Gate>) -> Self {
         Self {
             table: format!("compose-{instance}"),
+            gates,
             inner: Mutex::default(),
         }
     }
@@ -282,7 +362,10 @@ impl Firewall {
                 }
             }
             batch.flush();
-            for rule in rules(bridges, published) {
+            for rule in way_out_rules(bridges, &self.gates)
+                .into_iter()
+                .chain(rules(bridges, published))
+            {
                 batch.add_rule(&rule);
             }
             batch.commit(socket)?;
@@ -352,6 +435,30 @@ impl Firewall {
         }
         batch.commit(socket)
     }
+}
+
+/// Returns why this kernel cannot lead packets to a gate, if it cannot.
+pub fn refuses_gates() -> Option<io::Error> {
+    let mut socket = match Socket::open(Netlink::Netfilter) {
+        Ok(socket) => socket,
+        Err(error) => return Some(error),
+    };
+    let mut batch = Batch::new(Family::Inet, "compose-probe");
+    let any = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+    let rule = Rule::new(
+        WAY_OUT.name,
+        [
+            nft::is_family_of(any),
+            nft::speaks(Protocol::Tcp),
+            nft::take_to(any, 1, MARK),
+        ],
+    );
+    batch
+        .create_table()
+        .create_chain(WAY_OUT)
+        .add_rule(&rule)
+        .delete_table();
+    batch.commit(&mut socket).err().map(|error| error.source)
 }
 
 /// Sends what goes to port 53 of the resolver's address to another port, and its answers back, inside a container.

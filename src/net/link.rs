@@ -225,6 +225,32 @@ pub fn delete_default_route(index: Index, gateway: IpAddr) -> Message {
     message
 }
 
+/// Delivers here whatever has the mark, wherever it was going: a rule that sends it to a table of its own, and that table's
+/// one route.
+pub fn deliver_marked(ipv6: bool, mark: u32, loopback: Index) -> [Message; 2] {
+    const RTM_NEWRULE: u16 = 32;
+    const FRA_FWMARK: u16 = 10;
+    const TO_TABLE: u8 = 1;
+    const TABLE: u8 = 100;
+    const SCOPE_HOST: u8 = 254;
+    const RTN_LOCAL: u8 = 2;
+    let family = if ipv6 { libc::AF_INET6 } else { libc::AF_INET } as u8;
+    let mut rule = Message::new(
+        RTM_NEWRULE,
+        CREATE | EXCLUSIVE,
+        "route marked packets by a table of their own",
+    );
+    let mut fixed = [0; 12];
+    (fixed[0], fixed[4], fixed[7]) = (family, TABLE, TO_TABLE);
+    rule.fixed(&fixed).number(FRA_FWMARK, mark);
+    let mut route = Message::new(RTM_NEWROUTE, CREATE | EXCLUSIVE, "deliver marked packets here");
+    let mut fixed = [0; 12];
+    (fixed[0], fixed[4], fixed[5]) = (family, TABLE, RTPROT_STATIC);
+    (fixed[6], fixed[7]) = (SCOPE_HOST, RTN_LOCAL);
+    route.fixed(&fixed).number(RTA_OIF, loopback);
+    [rule, route]
+}
+
 /// `struct rtmsg` of a default route.
 fn route_header(gateway: IpAddr) -> [u8; 12] {
     let mut fixed = [0; 12];

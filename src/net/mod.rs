@@ -11,6 +11,7 @@ mod bridge;
 mod conntrack;
 mod dialer;
 pub mod dns;
+mod egress;
 mod error;
 pub mod files;
 mod firewall;

@@ -10,10 +10,13 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use tokio::task::JoinSet;
+
 use super::attachment;
 use super::bridge;
 use super::dialer::Dialer;
 use super::dns::{self, Registry, Servers};
+use super::egress;
 use super::error::NetError;
 use super::files::{self, Files, HostFiles};
 use super::firewall::Firewall;
@@ -49,6 +52,9 @@ struct Inner {
     store: Store,
     workers: Workers,
     dialer: Dialer,
+    /// What carries containers' connections out of a namespace that has no way out.
+    _egress: JoinSet<()>,
+    gateways: egress::Gateways,
     firewall: Arc<Firewall>,
     registry: Arc<Registry>,
     state: Mutex<State>,
@@ -87,6 +93,14 @@ impl Networks {
         } else {
             Dialer::default()
         };
+        let gates = if has_own_namespace {
+            egress::open(&workers).await?
+        } else {
+            Vec::new()
+        };
+        let gateways = egress::Gateways::default();
+        let egress = egress::serve(&gates, &workers, &gateways).map_err(NetError::system("open the way out"))?;
+        let gates = gates.iter().map(egress::Sockets::gate).collect();
         let records = store.load()?;
         let mut networks = BTreeMap::new();
         for state in records {
@@ -110,7 +124,9 @@ impl Networks {
         }
         Ok(Self {
             inner: Arc::new(Inner {
-                firewall: Arc::new(Firewall::new(&config.instance)),
+                firewall: Arc::new(Firewall::new(&config.instance, gates)),
+                _egress: egress,
+                gateways,
                 instance: config.instance,
                 store,
                 workers,
@@ -690,6 +706,8 @@ impl Inner {
         }
         let now = self.wanted.load(Ordering::SeqCst);
         let (bridges, published) = self.lock().firewall();
+        let gateways = bridges.iter().flat_map(|bridge| bridge.gateways.iter().copied());
+        self.gateways.set(gateways.collect());
         let firewall = Arc::clone(&self.firewall);
         self.workers
             .run(move |_| firewall.apply(&bridges, &published))

@@ -380,6 +380,7 @@ fn interface(key: u32, how: Comparison, name: &str) -> Vec<Expression> {
     vec![meta(key), compare(how, &bytes)]
 }
 
+const META_MARK: u32 = 3;
 const META_IIFNAME: u32 = 6;
 const META_OIFNAME: u32 = 7;
 const META_NFPROTO: u32 = 15;
@@ -400,6 +401,11 @@ pub fn goes_out_by(name: &str) -> Vec<Expression> {
 /// The packet goes out by another interface.
 pub fn goes_out_not_by(name: &str) -> Vec<Expression> {
     interface(META_OIFNAME, Comparison::NotEqual, name)
+}
+
+/// The packet speaks the protocol.
+pub fn speaks(protocol: Protocol) -> Vec<Expression> {
+    vec![meta(META_L4PROTO), compare(Comparison::Equal, &[protocol.number()])]
 }
 
 /// The packet comes in by an interface of the group.
@@ -560,6 +566,20 @@ pub fn redirect_to(address: IpAddr, port: u16) -> Vec<Expression> {
                 .network_number(2, nfproto(address))
                 .network_number(3, REGISTER_1)
                 .network_number(5, REGISTER_2);
+        }),
+    ]
+}
+
+/// The packet is taken by whoever listens on the port, wherever it was going, once it is routed here, which its mark is for.
+pub fn take_to(address: IpAddr, port: u16, mark: u32) -> Vec<Expression> {
+    vec![
+        immediate(REGISTER_1, &mark.to_ne_bytes()),
+        Expression::new("meta", |data| {
+            data.network_number(2, META_MARK).network_number(3, REGISTER_1);
+        }),
+        immediate(REGISTER_1, &port.to_be_bytes()),
+        Expression::new("tproxy", |data| {
+            data.network_number(1, nfproto(address)).network_number(3, REGISTER_1);
         }),
     ]
 }

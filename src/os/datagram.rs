@@ -19,6 +19,28 @@ pub fn tell_destination(socket: BorrowedFd<'_>, ipv6: bool) -> io::Result<()> {
     } else {
         (libc::IPPROTO_IP, libc::IP_PKTINFO)
     };
+    set_on(socket, level, option)
+}
+
+/// Asks the kernel to tell where each datagram was going that a rule led to a socket that is somewhere else.
+pub fn tell_original_destination(socket: BorrowedFd<'_>, ipv6: bool) -> io::Result<()> {
+    if ipv6 {
+        set_on(socket, libc::IPPROTO_IPV6, libc::IPV6_RECVORIGDSTADDR)
+    } else {
+        set_on(socket, libc::IPPROTO_IP, libc::IP_RECVORIGDSTADDR)
+    }
+}
+
+/// Lets a socket have addresses that are not this machine's, for packets that are led to it on their way there.
+pub fn stand_in_for_others(socket: BorrowedFd<'_>, ipv6: bool) -> io::Result<()> {
+    if ipv6 {
+        set_on(socket, libc::IPPROTO_IPV6, libc::IPV6_TRANSPARENT)
+    } else {
+        set_on(socket, libc::IPPROTO_IP, libc::IP_TRANSPARENT)
+    }
+}
+
+fn set_on(socket: BorrowedFd<'_>, level: libc::c_int, option: libc::c_int) -> io::Result<()> {
     let on: libc::c_int = 1;
     // SAFETY: `on` lives through the call and its size is passed; the kernel only reads it.
     let result = unsafe {
@@ -37,8 +59,25 @@ pub fn tell_destination(socket: BorrowedFd<'_>, ipv6: bool) -> io::Result<()> {
     }
 }
 
+/// A datagram that was received into a buffer.
+#[derive(Clone, Copy, Debug)]
+pub struct Received {
+    pub length: usize,
+    pub from: SocketAddr,
+    /// The address it was sent to, where [`tell_destination`] asked for it.
+    pub to: Option<IpAddr>,
+    /// Where it was going, where [`tell_original_destination`] asked for it.
+    pub original: Option<SocketAddr>,
+}
+
 /// Receives a datagram: its length, where it came from, and the address it was sent to.
 pub fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<(usize, SocketAddr, Option<IpAddr>)> {
+    let received = receive_all(socket, buffer)?;
+    Ok((received.length, received.from, received.to))
+}
+
+/// Receives a datagram with all that is known of its way.
+pub fn receive_all(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<Received> {
     let mut name = MaybeUninit::<libc::sockaddr_storage>::zeroed();
     let mut control = Control([0; 64]);
     let mut vector = libc::iovec {
@@ -62,9 +101,9 @@ pub fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<(usize, 
     let name = unsafe { name.assume_init() };
     let from = address(&name).ok_or_else(|| io::Error::from(io::ErrorKind::InvalidData))?;
 
-    let mut to = None;
+    let (mut to, mut original) = (None, None);
     // SAFETY: `header` is as the kernel left it and `control` still lives; the macros stay within msg_controllen, and
-    // the kernel puts a whole pktinfo behind a header of that level and type.
+    // the kernel puts a whole pktinfo or socket address behind a header of that level and type.
     unsafe {
         let mut message = libc::CMSG_FIRSTHDR(&raw const header);
         while !message.is_null() {
@@ -77,12 +116,27 @@ pub fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<(usize, 
                     let info: libc::in6_pktinfo = libc::CMSG_DATA(message).cast::<libc::in6_pktinfo>().read_unaligned();
                     to = Some(Ipv6Addr::from(info.ipi6_addr.s6_addr).into());
                 }
+                (libc::IPPROTO_IP, libc::IP_ORIGDSTADDR) => {
+                    let stored = libc::CMSG_DATA(message).cast::<libc::sockaddr_in>().read_unaligned();
+                    let address = Ipv4Addr::from_bits(u32::from_be(stored.sin_addr.s_addr));
+                    original = Some(SocketAddr::new(address.into(), u16::from_be(stored.sin_port)));
+                }
+                (libc::IPPROTO_IPV6, libc::IPV6_ORIGDSTADDR) => {
+                    let stored = libc::CMSG_DATA(message).cast::<libc::sockaddr_in6>().read_unaligned();
+                    let address = Ipv6Addr::from(stored.sin6_addr.s6_addr);
+                    original = Some(SocketAddr::new(address.into(), u16::from_be(stored.sin6_port)));
+                }
                 _ => {}
             }
             message = libc::CMSG_NXTHDR(&raw const header, message);
         }
     }
-    Ok((length as usize, from, to))
+    Ok(Received {
+        length: length as usize,
+        from,
+        to,
+        original,
+    })
 }
 
 /// Sends a datagram from one of our addresses.
