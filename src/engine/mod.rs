@@ -6,6 +6,7 @@
 
 pub mod activity;
 mod adopt;
+mod advice;
 mod api_sockets;
 pub mod archive;
 pub mod commit;
@@ -85,6 +86,7 @@ pub struct Engine {
     /// Cancelled when the engine ends.
     pub closing: CancellationToken,
     boot_id: String,
+    advice: advice::Advice,
 }
 
 impl std::fmt::Debug for Engine {
@@ -126,6 +128,7 @@ impl Engine {
             tasks: TaskTracker::new(),
             closing: CancellationToken::new(),
             boot_id: container::boot_id(),
+            advice: advice::Advice::default(),
             activity: Activity::new(),
             paths,
         });

@@ -20,6 +20,7 @@ use crate::os::process::{
     exit_now, fork, unshare,
 };
 use crate::os::{program, signal, socket, user_namespace};
+use crate::runtime::cgroup::Layout;
 
 /// The socket that the holder is asked by, in the engine's run directory.
 const SOCKET: &str = "rootless.sock";
@@ -143,6 +144,7 @@ fn hold(single: &SingleThreaded, places: &Places<'_>, directory: OwnedFd, lock: 
     let _ = rustix::thread::set_name(c"compose-holder");
     // Whoever loses a parent in there becomes a child of this process, which so knows when nobody is left.
     rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
+    leave_cgroup();
     let namespaces = make_namespaces(single)?;
     let signals = signal::descriptor(&[libc::SIGCHLD])?;
     let socket_path = places.run_dir.join(SOCKET);
@@ -182,6 +184,20 @@ fn hold(single: &SingleThreaded, places: &Places<'_>, directory: OwnedFd, lock: 
     // Only now another holder may come.
     drop(lock);
     Ok(())
+}
+
+/// Where this process is in a cgroup that was handed over to the user (`systemd-run --user --scope -p Delegate=yes`), moves
+/// it and all it starts into one below: controllers can be handed on only by a cgroup that has no processes of its own.
+fn leave_cgroup() {
+    let Some(place) = Layout::handed_over().unified else {
+        return;
+    };
+    let engine = place.join("compose-engine");
+    let moved = std::fs::create_dir_all(&engine)
+        .and_then(|()| std::fs::write(engine.join("cgroup.procs"), std::process::id().to_string()));
+    if let Err(error) = moved {
+        tracing::warn!(%error, "limits of containers may have no effect");
+    }
 }
 
 /// Takes note of every process that has ended; returns whether that was the last.

@@ -15,6 +15,7 @@ use tokio::sync::oneshot;
 use crate::os::{memfd, socket};
 use crate::runtime::capability;
 use crate::runtime::cgroup::{Cgroup, Layout};
+use crate::runtime::composed;
 use crate::runtime::connection::Connection;
 use crate::runtime::container::{Adoption, Container};
 use crate::runtime::error::RuntimeError;
@@ -163,7 +164,7 @@ impl Runtime {
     /// Opens a root file system with what is mounted in it, for a container that does not run. Everything goes with
     /// the handle; no other process sees the mounts.
     pub async fn open_root(&self, dir: &Path, root: &Root, mounts: Vec<Mount>) -> Result<RootHandle, RuntimeError> {
-        if mounts.is_empty() {
+        if mounts.is_empty() && composed::refused_layer(root).is_none() {
             let root = root.clone();
             return tokio::task::spawn_blocking(move || RootHandle::detached(&root))
                 .await
@@ -187,6 +188,11 @@ impl Runtime {
         tokio::task::spawn_blocking(move || RootHandle::from_helper(ours))
             .await
             .map_err(|_| RuntimeError::ShimGone)?
+    }
+
+    /// Returns whether containers get cgroups, without which no limit on what they use has an effect.
+    pub fn has_cgroups(&self) -> bool {
+        !self.inner.layout.is_empty()
     }
 
     /// Returns the cgroups of a container.

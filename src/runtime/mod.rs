@@ -12,6 +12,7 @@
 
 pub mod capability;
 pub mod cgroup;
+mod composed;
 mod connection;
 mod container;
 mod engine_side;

@@ -13,6 +13,7 @@ use rustix::mount::{
 
 use crate::os::mount::{Attributes, set_attributes};
 use crate::os::user_namespace;
+use crate::runtime::composed;
 use crate::runtime::in_root;
 use crate::runtime::launch::Root;
 
@@ -177,45 +178,61 @@ pub fn new_file_system(
 pub fn root_mount(root: &Root) -> io::Result<OwnedFd> {
     match root {
         Root::Directory(path) => copy_of_path(path, true),
-        Root::Overlay { lower, upper, work } => {
-            let context = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
-            fsconfig_set_string(&context, "source", "overlay")?;
-            // A mount that is attached nowhere lasts as long as its descriptor.
-            let mut mounts = Vec::new();
-            for layer in lower {
-                if lower
-                    .iter()
-                    .chain([upper])
-                    .any(|other| other != layer && other.starts_with(layer))
-                {
-                    // `mount_of_containing` says why.
-                    let mount = mount_of_containing(layer)?;
-                    fsconfig_set_fd(&context, "lowerdir+", mount.as_fd())
-                        .or_else(|_| fsconfig_set_string(&context, "lowerdir+", fd_path(mount.as_fd())))?;
-                    mounts.push(mount);
-                } else {
-                    fsconfig_set_string(&context, "lowerdir+", layer.as_path())?;
-                }
-            }
-            // Marks that only this one stack of layers can read would be lost where a layer becomes part of an image, and one
-            // that an image brings along must not lead anywhere. A kernel that has no such thing makes no such marks.
-            for (option, value) in [("redirect_dir", "nofollow"), ("metacopy", "off"), ("index", "off")] {
-                let _ = fsconfig_set_string(&context, option, value);
-            }
-            if user_namespace::is_nested() {
-                // `trusted.` attributes are for the machine's root alone.
-                fsconfig_set_flag(&context, USER_MARKS)?;
-            }
-            fsconfig_set_string(&context, "upperdir", upper.as_path())?;
-            fsconfig_set_string(&context, "workdir", work.as_path())?;
-            fsconfig_create(&context)?;
-            Ok(fsmount(
-                &context,
-                FsMountFlags::FSMOUNT_CLOEXEC,
-                MountAttrFlags::empty(),
-            )?)
+        Root::Overlay { lower, upper, work } => overlay(&Stack { lower, upper, work }),
+    }
+}
+
+/// The layers of an overlay.
+#[derive(Clone, Copy, Debug)]
+pub struct Stack<'s> {
+    /// Those that stay as they are, top first.
+    pub lower: &'s [PathBuf],
+    /// Where changes go.
+    pub upper: &'s Path,
+    /// Overlayfs's own directory.
+    pub work: &'s Path,
+}
+
+/// Makes a mount of an overlay, attached nowhere.
+pub fn overlay(stack: &Stack<'_>) -> io::Result<OwnedFd> {
+    let Stack { lower, upper, work } = *stack;
+    let context = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
+    fsconfig_set_string(&context, "source", "overlay")?;
+    // A mount that is attached nowhere lasts as long as its descriptor.
+    let mut mounts = Vec::new();
+    for layer in lower {
+        if lower
+            .iter()
+            .map(PathBuf::as_path)
+            .chain([upper])
+            .any(|other| other != layer && other.starts_with(layer))
+        {
+            // `mount_of_containing` says why.
+            let mount = mount_of_containing(layer)?;
+            fsconfig_set_fd(&context, "lowerdir+", mount.as_fd())
+                .or_else(|_| fsconfig_set_string(&context, "lowerdir+", fd_path(mount.as_fd())))?;
+            mounts.push(mount);
+        } else {
+            fsconfig_set_string(&context, "lowerdir+", layer.as_path())?;
         }
     }
+    // Marks that only this one stack of layers can read would be lost where a layer becomes part of an image, and one
+    // that an image brings along must not lead anywhere. A kernel that has no such thing makes no such marks.
+    for (option, value) in [("redirect_dir", "nofollow"), ("metacopy", "off"), ("index", "off")] {
+        let _ = fsconfig_set_string(&context, option, value);
+    }
+    if user_namespace::is_nested() {
+        // `trusted.` attributes are for the machine's root alone.
+        fsconfig_set_flag(&context, USER_MARKS)?;
+    }
+    fsconfig_set_string(&context, "upperdir", upper)?;
+    fsconfig_set_string(&context, "workdir", work)?;
+    fsconfig_create(&context)?;
+    Ok(fsmount(
+        &context,
+        FsMountFlags::FSMOUNT_CLOEXEC,
+        MountAttrFlags::empty(),
+    )?)
 }
 
 /// Makes a layer of a directory that other layers lie in, as `/` of this host has the store in it.
@@ -254,6 +271,9 @@ pub fn attach_root(root: &Root, directory: &Path) -> io::Result<OwnedFd> {
         OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC,
         Mode::empty(),
     )?;
+    if let Some(refused) = composed::refused_layer(root) {
+        return composed::attach(root, refused, place.as_fd());
+    }
     match root_mount(root) {
         Ok(mount) => {
             attach(mount.as_fd(), place.as_fd())?;

@@ -47,7 +47,7 @@ pub async fn create(call: Call) -> Answer {
     let container = engine.create(name.as_deref(), body).await?;
     Ok(response::json_with(
         StatusCode::CREATED,
-        &json!({ "Id": container.id, "Warnings": [] }),
+        &json!({ "Id": container.id, "Warnings": engine.warnings(&container) }),
     ))
 }
 

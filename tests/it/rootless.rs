@@ -1,5 +1,6 @@
 //! A plain user runs projects with nothing but the kernel: once with one user id, once with a range of them.
 
+use std::io::{Read, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
@@ -209,4 +210,122 @@ fn containers_outlive_a_killed_engine_and_it_finds_them_again() {
     let said = project.succeed(&["run", "--rm", "-T", "client", "wget", "-qO-", "web:8000"]);
     assert_eq!(said, "it works\n");
     project.succeed(&["down", "-v"]);
+}
+
+#[test]
+fn containers_reach_what_is_outside_and_the_host_but_not_its_loopback() {
+    if !may_run() {
+        return;
+    }
+    // The world: addresses of a namespace of the test's own, in which the engine is started.
+    support::own_network(&["192.0.2.10/32", "192.0.2.11/32"]);
+    let echo = |address: &str| {
+        let listener = std::net::TcpListener::bind(address).expect("the address is ours");
+        let port = listener.local_addr().expect("bound").port();
+        std::thread::spawn(move || {
+            for mut connection in listener.incoming().flatten() {
+                let mut line = [0; 64];
+                let length = connection.read(&mut line).unwrap_or_default();
+                // A client that is gone needs no answer.
+                let _ = connection.write_all(&line[..length]);
+            }
+        });
+        port
+    };
+    let (outside, loopback) = (echo("192.0.2.10:0"), echo("127.0.0.1:0"));
+    let names = std::net::UdpSocket::bind("192.0.2.11:0").expect("the address is ours");
+    let names_port = names.local_addr().expect("bound").port();
+    std::thread::spawn(move || {
+        let mut question = [0; 512];
+        while let Ok((length, from)) = names.recv_from(&mut question) {
+            // The question itself, as an answer that says: no such name.
+            question[2..4].copy_from_slice(&[0x81, 0x83]);
+            let _ = names.send_to(&question[..length], from);
+        }
+    });
+    let project = Project::of(
+        Some(User::unknown(1)),
+        &[(
+            "compose.yaml",
+            "services:\n  a: {image: busybox, command: sleep 1000, init: true}\n  \
+             b: {image: busybox, command: sleep 1000, init: true, networks: [closed]}\n\
+             networks: {closed: {internal: true}}\n",
+        )],
+    );
+    support::busybox(&project);
+    project.succeed(&["up", "-d"]);
+    let ask = |service: &str, address: &str, port: u16| {
+        let script = format!("echo hello | timeout 5 nc {address} {port}");
+        let output = project.run(&["exec", "-T", service, "sh", "-c", &script]);
+        support::text(&output.stdout)
+    };
+    assert_eq!(ask("a", "192.0.2.10", outside), "hello\n");
+    assert_eq!(
+        ask("b", "192.0.2.10", outside),
+        "",
+        "an internal network has no way out"
+    );
+    assert_eq!(
+        ask("a", "127.0.0.1", loopback),
+        "",
+        "the container's loopback is its own"
+    );
+    let gateway = project.succeed(&[
+        "exec",
+        "-T",
+        "a",
+        "sh",
+        "-c",
+        "ip route | sed -n 's/default via \\([^ ]*\\).*/\\1/p'",
+    ]);
+    assert_eq!(
+        ask("a", gateway.trim(), loopback),
+        "",
+        "the host's loopback is nobody's"
+    );
+    let server = format!("192.0.2.11:{names_port}");
+    let answer = project.run(&["exec", "-T", "a", "nslookup", "-type=a", "some.name", &server]);
+    let said = support::text(&answer.stdout) + &support::text(&answer.stderr);
+    assert!(said.contains("NXDOMAIN"), "datagrams get out and back: {said}");
+    // Many short ones, of which none may be left behind.
+    let script = format!("i=0; while [ $i -lt 200 ]; do echo $i | nc 192.0.2.10 {outside}; i=$((i+1)); done | wc -l");
+    assert_eq!(project.succeed(&["exec", "-T", "a", "sh", "-c", &script]).trim(), "200");
+    let pid = project.engine_pid().expect("an engine").as_raw_nonzero();
+    let descriptors = || {
+        std::fs::read_dir(format!("/proc/{pid}/fd"))
+            .expect("root may look")
+            .count()
+    };
+    for _ in 0..200 {
+        if descriptors() < 100 {
+            break;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    assert!(descriptors() < 100, "{}", descriptors());
+    project.succeed(&["down", "-t", "0"]);
+}
+
+#[test]
+fn the_hosts_own_files_are_a_plain_users_image_too() {
+    if !may_run() {
+        return;
+    }
+    for user in users() {
+        let project = Project::of(
+            Some(user),
+            &[
+                ("compose.yaml", "services: {a: {build: .}}"),
+                (
+                    "Dockerfile",
+                    "FROM rootfs:/\nWORKDIR /build\nRUN echo made > file && ls /usr/bin/env && cat /etc/passwd > users\nCMD cat file\n",
+                ),
+            ],
+        );
+        project.succeed(&["build"]);
+        assert_eq!(project.succeed(&["run", "--rm", "-T", "a"]), "made\n");
+        let users = project.succeed(&["run", "--rm", "-T", "a", "cat", "/build/users"]);
+        assert!(users.contains("root:"), "{users}");
+        project.succeed(&["down", "--rmi", "all"]);
+    }
 }

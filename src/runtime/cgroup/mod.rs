@@ -33,17 +33,20 @@ pub struct Layout {
 impl Layout {
     /// Reads the layout of this mount namespace.
     pub fn read() -> Self {
-        let layout =
-            fs::read_to_string("/proc/self/mountinfo").map_or_else(|_| Self::default(), |text| Self::parse(&text));
         if user_namespace::is_nested() {
-            let own = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
-            layout.delegated(&own)
-        } else {
-            layout
+            return Self::handed_over();
         }
+        fs::read_to_string("/proc/self/mountinfo").map_or_else(|_| Self::default(), |text| Self::parse(&text))
     }
 
-    /// Keeps what somebody who is not the machine's root may change: what was handed over to them.
+    /// Reads what of the layout somebody who is not the machine's root may change.
+    pub fn handed_over() -> Self {
+        let layout =
+            fs::read_to_string("/proc/self/mountinfo").map_or_else(|_| Self::default(), |text| Self::parse(&text));
+        layout.delegated(&fs::read_to_string("/proc/self/cgroup").unwrap_or_default())
+    }
+
+    /// Keeps what somebody may change who was handed over the cgroup that they are in.
     fn delegated(mut self, own: &str) -> Self {
         let is_ours = |path: &Path| rustix::fs::access(path, rustix::fs::Access::WRITE_OK).is_ok();
         self.legacy.retain(|(_, point)| is_ours(point));
