@@ -73,17 +73,29 @@ pub struct Session<'s> {
     followed: BTreeMap<String, Followed>,
     readers: JoinSet<()>,
     /// Told by a reader when a container's output has ended.
-    ended: mpsc::UnboundedSender<String>,
+    ended: mpsc::UnboundedSender<OutputEnd>,
+    /// How many readers there have been.
+    reader_count: u64,
     status: i64,
     chosen_status: Option<i64>,
     stopping: Stopping,
+}
+
+/// The end of a container's output, as far as one reader saw it.
+struct OutputEnd {
+    id: String,
+    reader: u64,
 }
 
 /// What is known of a container whose output is shown.
 struct Followed {
     source: Source,
     tty: bool,
+    /// Who reads it (last).
+    reader: u64,
     is_reading: bool,
+    /// The output ended before the container was known to have started.
+    is_read: bool,
     /// Its end, to be told after its last line.
     end: Option<String>,
     /// When it ended last, in nanoseconds since 1970: what it writes after that has not been shown.
@@ -116,6 +128,7 @@ impl<'s> Session<'s> {
             followed: BTreeMap::new(),
             readers: JoinSet::new(),
             ended,
+            reader_count: 0,
             status: 0,
             chosen_status: None,
             stopping: Stopping::No,
@@ -142,7 +155,7 @@ impl<'s> Session<'s> {
                         return Err(error.into());
                     }
                 }
-                Some(id) = ends.recv() => session.output_ended(&id)?,
+                Some(end) = ends.recv() => session.output_ended(&end)?,
                 event = events.next() => match event {
                     Some(event) => session.event(&event?).await?,
                     // The engine is gone, and with it all that could be told.
@@ -216,8 +229,8 @@ impl<'s> Session<'s> {
             let path = format!("/containers/{}/attach?stream=1&stdout=1&stderr=1", container.id);
             let mut streams = self.engine().hijack(&path, None).await?;
             let mut reader = Reader::new(source, Arc::clone(self.logs), self.wishes.timestamps);
-            let ended = self.ended.clone();
-            let id = container.id.clone();
+            let (ended, end) = (self.ended.clone(), self.next_reader(&container.id));
+            let number = end.reader;
             self.readers.spawn(async move {
                 let mut frames = Frames::new(!tty);
                 let mut buffer = vec![0; 64 * 1024];
@@ -229,14 +242,16 @@ impl<'s> Session<'s> {
                     reader.flush();
                 }
                 reader.finish();
-                let _ = ended.send(id);
+                let _ = ended.send(end);
             });
             self.followed.insert(
                 container.id,
                 Followed {
                     source,
                     tty,
+                    reader: number,
                     is_reading: true,
+                    is_read: false,
                     end: None,
                     shown_until: 0,
                 },
@@ -269,8 +284,8 @@ impl<'s> Session<'s> {
             Err(error) => return Err(error.into()),
         };
         let mut reader = Reader::new(source, Arc::clone(self.logs), self.wishes.timestamps);
-        let ended = self.ended.clone();
-        let owned = id.to_owned();
+        let (ended, end) = (self.ended.clone(), self.next_reader(id));
+        let number = end.reader;
         self.readers.spawn(async move {
             while let Ok(true) = output.receive().await {
                 while let Some((channel, piece)) = output.next_piece() {
@@ -279,14 +294,16 @@ impl<'s> Session<'s> {
                 reader.flush();
             }
             reader.finish();
-            let _ = ended.send(owned);
+            let _ = ended.send(end);
         });
         self.followed.insert(
             id.to_owned(),
             Followed {
                 source,
                 tty,
+                reader: number,
                 is_reading: true,
+                is_read: false,
                 end: None,
                 shown_until: 0,
             },
@@ -385,34 +402,59 @@ impl<'s> Session<'s> {
             return Ok(self.logs.status(source, &end)?);
         };
         followed.shown_until = event.time_nano;
+        if followed.is_read {
+            followed.is_reading = false;
+        }
         if !followed.is_reading {
             return Ok(self.logs.status(followed.source, &end)?);
         }
         followed.end = Some(end);
         // Something else may hold the container's output open.
-        let (ended, id) = (self.ended.clone(), id.to_owned());
+        let ended = self.ended.clone();
+        let end = OutputEnd {
+            id: id.to_owned(),
+            reader: followed.reader,
+        };
         self.readers.spawn(async move {
             tokio::time::sleep(LAST_LINES).await;
-            let _ = ended.send(id);
+            let _ = ended.send(end);
         });
         Ok(())
     }
 
-    fn output_ended(&mut self, id: &str) -> Result<(), CommandError> {
-        if let Some(followed) = self.followed.get_mut(id) {
+    /// Returns what the next reader of a container's output tells when that ends.
+    fn next_reader(&mut self, id: &str) -> OutputEnd {
+        self.reader_count += 1;
+        OutputEnd {
+            id: id.to_owned(),
+            reader: self.reader_count,
+        }
+    }
+
+    fn output_ended(&mut self, ended: &OutputEnd) -> Result<(), CommandError> {
+        let id = ended.id.as_str();
+        if let Some(followed) = self
+            .followed
+            .get_mut(id)
+            .filter(|followed| followed.reader == ended.reader)
+        {
             if let Some(end) = followed.end.take() {
                 followed.is_reading = false;
                 self.logs.status(followed.source, &end)?;
             } else if !self.alive.contains(id) || self.started.contains(id) {
                 followed.is_reading = false;
+            } else {
+                // Quick ones are over before we hear of their start.
+                followed.is_read = true;
             }
         }
         Ok(())
     }
 
     /// Shows what ended containers wrote last.
-    async fn last_lines(&mut self, ends: &mut mpsc::UnboundedReceiver<String>) -> Result<(), CommandError> {
-        let deadline = tokio::time::sleep(LAST_LINES);
+    async fn last_lines(&mut self, ends: &mut mpsc::UnboundedReceiver<OutputEnd>) -> Result<(), CommandError> {
+        // Longer than each end waits for its container's last lines, so that all ends are told.
+        let deadline = tokio::time::sleep(LAST_LINES * 2);
         let mut deadline = pin!(deadline);
         loop {
             let is_pending = self
@@ -423,7 +465,7 @@ impl<'s> Session<'s> {
                 break;
             }
             tokio::select! {
-                Some(id) = ends.recv() => self.output_ended(&id)?,
+                Some(end) = ends.recv() => self.output_ended(&end)?,
                 () = &mut deadline => break,
             }
         }

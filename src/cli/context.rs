@@ -20,6 +20,9 @@ pub struct Context {
     pub environment: BTreeMap<String, String>,
     pub working_directory: PathBuf,
     pub progress: Progress,
+    /// Whether errors are said in docker compose's own lines alone: plain text was asked for by name, so a program
+    /// reads them.
+    pub terse: bool,
     /// Whether output that programs may read too can have colours.
     pub ansi: Ansi,
 }
@@ -77,6 +80,7 @@ impl Context {
             environment,
             working_directory,
             progress: Progress::quiet(),
+            terse: false,
             ansi: Ansi::Auto,
         };
         context.take_variables_of_the_project();
@@ -172,6 +176,7 @@ impl Context {
                 )));
             }
         };
+        self.terse = progress == "plain" && ansi == "never" && !stream::err_is_terminal();
         self.progress = Progress::new(Settings {
             mode,
             dry_run: self.globals.dry_run,

@@ -67,6 +67,9 @@ impl Context {
     /// Turns a project that cannot be loaded into the command's failure.
     pub fn load_failure(&self, error: LoadError) -> CommandError {
         self.warn(&error.warnings, &error.sources);
+        if let Some(first) = error.diagnostics.0.first().filter(|_| self.terse) {
+            return CommandError::message(first.message.clone());
+        }
         let report = Report::new(&error.sources)
             .relative_to(self.working_directory.clone())
             .colours(self.ansi.allows(stream::err_is_terminal()))

@@ -66,7 +66,10 @@ impl Engine {
             config,
             host,
         };
-        let made = self.make(record, mounts, &image).await;
+        let made = match self.check_endpoints(&record) {
+            Ok(()) => self.make(record, mounts, &image).await,
+            Err(cause) => Err(cause),
+        };
         match made {
             Ok(container) => {
                 self.containers.insert(Arc::clone(&container));

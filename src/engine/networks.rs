@@ -448,6 +448,17 @@ impl Engine {
         Ok(sandbox)
     }
 
+    /// Refuses addresses that the networks of a new container cannot give.
+    pub(super) fn check_endpoints(&self, record: &Record) -> Result<()> {
+        for (name, endpoint) in &record.networks {
+            // A network that is missing is told of when the container starts.
+            if let Ok(network) = self.networks.find(name) {
+                net::check_wish(&network, &endpoint_spec(record, endpoint, &network)).map_err(failure)?;
+            }
+        }
+        Ok(())
+    }
+
     fn sandbox_spec(&self, record: &Record, networks: &IndexMap<String, NetworkState>) -> Result<SandboxSpec> {
         let host = &record.host;
         let mode = match host.network_mode.as_str() {

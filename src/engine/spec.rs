@@ -279,6 +279,48 @@ fn parsed<T: serde::de::DeserializeOwned>(value: Value) -> Result<T> {
     serde_json::from_value(value).map_err(|cause| invalid(format!("invalid container configuration: {cause}")))
 }
 
+/// Refuses kernel parameters that belong to no namespace of the container's own: they would be the host's.
+// runc libcontainer/configs/validate: sysctl
+fn check_sysctls(host: &HostConfig, places: &Places) -> Result<()> {
+    const IPC: [&str; 8] = [
+        "kernel.msgmax",
+        "kernel.msgmnb",
+        "kernel.msgmni",
+        "kernel.sem",
+        "kernel.shmall",
+        "kernel.shmmax",
+        "kernel.shmmni",
+        "kernel.shm_rmid_forced",
+    ];
+    for name in host.sysctls.keys() {
+        let dotted = match (name.find('/'), name.find('.')) {
+            (Some(slash), dot) if dot.is_none_or(|dot| slash < dot) => name.replace('/', "."),
+            _ => name.clone(),
+        };
+        let problem = if IPC.contains(&dotted.as_str()) || dotted.starts_with("fs.mqueue.") {
+            places
+                .of_host
+                .contains(&"ipc")
+                .then_some("is not allowed in the hosts ipc namespace")
+        } else if dotted.starts_with("net.") {
+            None
+        } else if dotted == "kernel.hostname" && !places.of_host.contains(&"uts") {
+            Some("is not allowed as it conflicts with the OCI \"hostname\" field")
+        } else if dotted == "kernel.domainname" && !places.of_host.contains(&"uts") {
+            None
+        } else {
+            Some("is not in a separate kernel namespace")
+        };
+        if let Some(problem) = problem {
+            return Err(super::EngineError::Start(format!(
+                "failed to create task for container: failed to create shim task: OCI runtime create failed: runc \
+                 create failed: sysctl \"{name}\" {problem}"
+            )));
+        }
+    }
+    Ok(())
+}
+
 /// Returns the spec of a container.
 pub fn build(record: &Record, places: &Places) -> Result<Spec> {
     let (config, host) = (&record.config, &record.host);
@@ -323,6 +365,7 @@ pub fn build(record: &Record, places: &Places) -> Result<Spec> {
     let mut resources = resources_json(host);
     resources.insert("devices".to_owned(), Value::Array(rules));
     let own_uts = !places.of_host.contains(&"uts") && !places.joined.iter().any(|(kind, _)| *kind == "uts");
+    check_sysctls(host, places)?;
     // Network settings belong to the namespace and are made with it.
     let sysctl: Map<String, Value> = host
         .sysctls

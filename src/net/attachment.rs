@@ -9,17 +9,9 @@ use super::ipam::{Leases, problems_of_wish};
 use super::sandbox;
 use super::spec::{Driver, EndpointSpec, EndpointState, Mac, NetworkState, SandboxRecord};
 
-/// Decides everything about an attachment, and takes its addresses.
-///
-/// `others` are the container's other attachments, `wished` the interface names that any of them asks for.
-pub fn choose_endpoint(
-    instance: &str,
-    network: &NetworkState,
-    leases: &mut Leases,
-    wish: &EndpointSpec,
-    others: &[EndpointState],
-    wished: &[&str],
-) -> Result<EndpointState, NetError> {
+/// Returns the hardware address and the further addresses that an attachment asks for; fails with all that is wrong
+/// with its wishes.
+pub fn check_wish(network: &NetworkState, wish: &EndpointSpec) -> Result<(Option<Mac>, Vec<(IpAddr, u8)>), NetError> {
     let mut problems = Vec::new();
     for (text, ipv4) in [(&wish.ipv4, true), (&wish.ipv6, false)] {
         if let Some(text) = text.as_deref().filter(|text| !text.is_empty()) {
@@ -45,6 +37,21 @@ pub fn choose_endpoint(
             problems,
         });
     }
+    Ok((mac, link_local))
+}
+
+/// Decides everything about an attachment, and takes its addresses.
+///
+/// `others` are the container's other attachments, `wished` the interface names that any of them asks for.
+pub fn choose_endpoint(
+    instance: &str,
+    network: &NetworkState,
+    leases: &mut Leases,
+    wish: &EndpointSpec,
+    others: &[EndpointState],
+    wished: &[&str],
+) -> Result<EndpointState, NetError> {
+    let (mac, link_local) = check_wish(network, wish)?;
 
     let mut taken: Vec<IpAddr> = Vec::new();
     let mut address = |wanted: &Option<String>, ipv4: bool| -> Result<Option<(IpAddr, u8)>, NetError> {

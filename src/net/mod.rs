@@ -29,5 +29,6 @@ mod state;
 mod store;
 mod worker;
 
+pub use attachment::check_wish;
 pub use error::{ErrorKind, NetError, PortError};
 pub use networks::{NetConfig, Networks, Sandbox};

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use super::observed::Container;
+use super::reconcile::PlanError;
 
 /// Operations in an order in which they could be done one after the other.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -10,6 +11,8 @@ pub struct Plan {
     pub operations: Vec<Operation>,
     /// What the user should know before anything is done.
     pub warnings: Vec<String>,
+    /// Why the plan goes no further than its operations: what docker compose does before it finds this out is done.
+    pub refusal: Option<PlanError>,
 }
 
 /// One operation.

@@ -93,15 +93,23 @@ fn become_command(command: &[Vec<u8>]) -> ! {
         .map(|(name, value)| [name.as_bytes(), b"=", value.as_bytes()].concat())
         .collect();
     let name = &command[0];
+    let mut error = io::Error::from_raw_os_error(libc::ENOENT);
     if let (Ok(arguments), Ok(environment)) = (StringTable::new(command), StringTable::new(&environment)) {
         for candidate in candidates(name) {
             if let Ok(path) = CString::new(candidate) {
-                execute(&path, &arguments, &environment);
+                error = execute(&path, &arguments, &environment);
             }
         }
     }
-    let error = io::Error::last_os_error();
-    let _ = writeln!(io::stderr(), "exec {}: {error}", String::from_utf8_lossy(name));
+    // In the words of the init that docker runs.
+    let text = error.to_string();
+    let _ = writeln!(
+        io::stderr(),
+        "[FATAL tini ({})] exec {} failed: {}",
+        rustix::process::getpid(),
+        String::from_utf8_lossy(name),
+        text.split(" (os error").next().unwrap_or(&text)
+    );
     exit_now(if error.kind() == io::ErrorKind::NotFound {
         127
     } else {

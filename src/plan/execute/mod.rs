@@ -20,6 +20,7 @@ pub use containers::{copy_files, links, send_create};
 use super::create::{self, CreateError};
 use super::observed::{Container, Image, Observed, State};
 use super::operation::{Action, Operation, Plan, Stage};
+use super::reconcile::PlanError;
 use crate::client::{ClientError, Engine};
 use crate::model::{Duration as GoDuration, Project};
 use crate::ui::{Progress, Status};
@@ -74,6 +75,8 @@ pub enum ExecutionError {
     NotHealthy(Duration),
     #[error("cannot pack files for the container")]
     Pack(#[source] std::io::Error),
+    #[error(transparent)]
+    Refused(#[from] PlanError),
     #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
     Several(Vec<ExecutionError>),
 }
@@ -166,7 +169,11 @@ impl<'e> Execution<'e> {
         } else {
             None
         };
-        self.walk(&operations, watcher.as_ref(), progress).await
+        self.walk(&operations, watcher.as_ref(), progress).await?;
+        match &self.plan.refusal {
+            Some(refusal) => Err(refusal.clone().into()),
+            None => Ok(()),
+        }
     }
 
     async fn walk(

@@ -52,7 +52,14 @@ impl Execution<'_> {
             progress.event(&event, Status::Working, "", "Removing");
         }
         if self.settings.dry_run {
-            progress.event(&event, Status::Done, "", "Removed");
+            // Its containers have not gone, so that this is all that can be told.
+            let found = self.engine.docker.inspect_network(id, None).await;
+            match found.map(|network| network.containers.unwrap_or_default()) {
+                Ok(containers) if !containers.is_empty() => {
+                    progress.event(&event, Status::Warning, "", "Resource is still in use");
+                }
+                _ => progress.event(&event, Status::Done, "", "Removed"),
+            }
             return Ok(());
         }
         match self.engine.docker.remove_network(id).await.map_err(ClientError::from) {

@@ -85,7 +85,7 @@ impl Default for Options {
 }
 
 /// Why there is no plan.
-#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PlanError {
     #[error(transparent)]
     Graph(#[from] GraphError),
@@ -149,7 +149,14 @@ pub fn reconcile(
         reconciler.network(key, network)?;
     }
     for (key, volume) in &project.volumes {
-        reconciler.volume(key, volume, confirm)?;
+        match reconciler.volume(key, volume, confirm) {
+            // The networks are made by then.
+            Err(missing @ PlanError::ExternalVolume(_)) => {
+                reconciler.plan.refusal = Some(missing);
+                return Ok(reconciler.plan);
+            }
+            other => other?,
+        }
     }
     reconciler.orphans();
     let order: Vec<&Service> = graph
@@ -157,7 +164,16 @@ pub fn reconcile(
         .filter_map(|name| project.services.get(name))
         .collect();
     for service in &order {
-        reconciler.service(service)?;
+        match reconciler.service(service) {
+            // The others are looked at meanwhile, but nothing of them is changed.
+            Err(refusal @ PlanError::ScaledContainerName { .. }) => reconciler.plan.refusal = Some(refusal),
+            other => other?,
+        }
+    }
+    if reconciler.plan.refusal.is_some() {
+        let operations = &mut reconciler.plan.operations;
+        operations.retain(|operation| matches!(operation.action, Action::Keep { .. }));
+        return Ok(reconciler.plan);
     }
     if options.start {
         let mut starts = Starts::default();

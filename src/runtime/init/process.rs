@@ -96,7 +96,13 @@ impl Final<'_> {
         let name = arguments
             .first()
             .ok_or_else(|| Failure::Runtime("no command specified".to_owned()))?;
-        let path = find_program(name, &environment)?;
+        let path = match self.init {
+            // Process 1 looks for it itself, and ends as a shell would where it finds nothing.
+            Some(_) => CString::new(INIT_NAME)
+                .map_err(io::Error::from)
+                .attempt(|| format!("exec: {name:?}"))?,
+            None => find_program(name, &environment)?,
+        };
         let table = |strings: &[String]| StringTable::new(strings).attempt(|| format!("exec: {name:?}"));
         let arguments = if self.init.is_some() {
             let mut all = vec![INIT_NAME.to_owned(), "--".to_owned()];
