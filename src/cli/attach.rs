@@ -67,7 +67,9 @@ pub async fn run(args: Args, context: &Context) -> Result<ExitCode, CommandError
         }
     }
     if context.globals.dry_run {
-        return Ok(ExitCode::SUCCESS);
+        return Err(CommandError::message(
+            "interactive run is not supported in dry-run mode",
+        ));
     }
     let config = inspected.config.unwrap_or_default();
     let tty = config.tty == Some(true);

@@ -86,10 +86,20 @@ pub async fn run(args: Args, context: &Context) -> Result<ExitCode, CommandError
             return Err(context.not_available(flag));
         }
     }
+    if let Some(progress) = args.progress.as_deref()
+        && !matches!(
+            progress,
+            "" | "auto" | "tty" | "plain" | "json" | "rawjson" | "quiet" | "none"
+        )
+    {
+        return Err(CommandError::message(format!(
+            "unsupported --progress value {}",
+            stream::quoted(progress)
+        )));
+    }
     let project = context.load_project(&[])?.project;
     let services = chosen(&project, &args.services, args.with_dependencies)?;
     if services.is_empty() {
-        stream::warn("No services to build");
         return Ok(ExitCode::SUCCESS);
     }
     let wishes = BuildWishes {

@@ -59,7 +59,10 @@ impl Scope {
         let Some(project) = &self.project else {
             return Ok(());
         };
-        match names.iter().find(|name| !project.services.contains_key(name.as_str())) {
+        match names.iter().find(|name| {
+            // Naming a service that is off turns it on.
+            !project.services.contains_key(name.as_str()) && !project.disabled_services.contains_key(name.as_str())
+        }) {
             Some(name) => Err(CommandError::message(format!("no such service: {name}"))),
             None => Ok(()),
         }

@@ -69,7 +69,7 @@ pub async fn run(args: Args, context: &Context) -> Result<ExitCode, CommandError
         };
         let plan = down(&scene.project, &scene.observed, &options)?;
         if plan.operations.is_empty() && !scene.from_file {
-            stream::err(format_args!(
+            stream::warn(format_args!(
                 "Warning: No resource found to remove for project \"{}\".",
                 scene.project.name
             ));

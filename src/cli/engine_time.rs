@@ -4,7 +4,7 @@ use super::CommandError;
 use crate::model::Duration;
 use crate::ui::stream;
 
-/// Reads the value of the flag `name`: seconds since 1970, a date with or without time and zone, or a span of time
+/// Reads the value of the flag `name`, which an error names unless it is empty: seconds since 1970, a date with or without time and zone, or a span of time
 /// before now.
 pub fn parse(name: &str, text: Option<&str>) -> Result<String, CommandError> {
     let Some(text) = text.filter(|text| !text.is_empty()) else {
@@ -12,11 +12,11 @@ pub fn parse(name: &str, text: Option<&str>) -> Result<String, CommandError> {
     };
     let now = jiff::Timestamp::now();
     to_engine(text, now).ok_or_else(|| {
-        CommandError::message(format!(
-            "invalid value for {}: failed to parse value as time or duration: {}",
-            stream::quoted(name),
-            stream::quoted(text)
-        ))
+        let reason = format!("failed to parse value as time or duration: {}", stream::quoted(text));
+        CommandError::message(match name {
+            "" => reason,
+            name => format!("invalid value for {}: {reason}", stream::quoted(name)),
+        })
     })
 }
 

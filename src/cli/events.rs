@@ -32,8 +32,8 @@ pub struct Args {
 pub async fn run(args: Args, context: &Context) -> Result<ExitCode, CommandError> {
     let scope = context.scope()?;
     scope.check_services(&args.services)?;
-    let since = engine_time::parse("since", args.since.as_deref())?;
-    let until = engine_time::parse("until", args.until.as_deref())?;
+    let since = engine_time::parse("", args.since.as_deref())?;
+    let until = engine_time::parse("", args.until.as_deref())?;
     let engine = context.engine().await?;
     let mut events = engine.container_events_between(&scope.name, &since, &until).await?;
     loop {

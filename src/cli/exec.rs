@@ -66,7 +66,12 @@ pub async fn run(args: Args, context: &Context) -> Result<ExitCode, CommandError
     let engine = context.engine().await?;
     let container = containers::one(&engine, &project, &args.service, args.index, OneOff::Include, false).await?;
     if context.globals.dry_run {
-        return Ok(ExitCode::SUCCESS);
+        return match args.detach {
+            true => Ok(ExitCode::SUCCESS),
+            false => Err(CommandError::message(
+                "interactive exec is not supported in dry-run mode",
+            )),
+        };
     }
     let attach = !args.detach;
     let config = json!({

@@ -68,6 +68,8 @@ pub async fn run(args: Args, context: &Context) -> Result<ExitCode, CommandError
         return Ok(ExitCode::SUCCESS);
     }
     stream::out(match args.format.as_str() {
+        // docker compose's list of nothing.
+        "json" if rows.is_empty() => "null\n".to_owned(),
         "json" => format!("{}\n", rows.iter().map(as_json).collect::<serde_json::Value>()),
         "table" | "" => table::wide(
             &[

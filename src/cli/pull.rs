@@ -70,7 +70,7 @@ pub async fn run(args: Args, context: &Context) -> Result<ExitCode, CommandError
         let skipped = match policy {
             _ if service.image.is_empty() => Some("No image to be pulled".to_owned()),
             "never" | "build" => Some(String::new()),
-            "missing" | "if_not_present" if present.contains_key(&service.image) => {
+            "missing" | "if_not_present" if is_settled(&service.image) && present.contains_key(&service.image) => {
                 Some("Image is already present locally".to_owned())
             }
             _ if service.build.is_some() && args.ignore_buildable => Some("Image can be built".to_owned()),
@@ -79,7 +79,13 @@ pub async fn run(args: Args, context: &Context) -> Result<ExitCode, CommandError
                 .map(|name| format!("Image is already being pulled by {name}")),
         };
         match skipped {
-            Some(why) => context.progress.event(&service.name, Status::Done, "Skipped", why),
+            Some(why) => {
+                let text = match why.as_str() {
+                    "" => "Skipped".to_owned(),
+                    why => format!("Skipped - {why}"),
+                };
+                context.progress.event(&service.name, Status::Done, text, "");
+            }
             None => {
                 pulled_for.insert(&service.image, &service.name);
                 wanted.push(service);
@@ -121,4 +127,11 @@ pub async fn run(args: Args, context: &Context) -> Result<ExitCode, CommandError
         Some((_, error)) => Err(error),
         None => Ok(ExitCode::SUCCESS),
     }
+}
+
+/// Returns whether an image's name always means the same, so that having it is enough: with `latest` it does not.
+// docker/compose pkg/compose/pull.go: imageAlreadyPresent
+fn is_settled(image: &str) -> bool {
+    let last = image.rsplit('/').next().unwrap_or_default();
+    last.contains('@') || last.split_once(':').is_some_and(|(_, tag)| tag != "latest")
 }

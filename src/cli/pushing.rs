@@ -21,23 +21,28 @@ pub async fn push_images(
     ignore_failures: bool,
     quiet: bool,
 ) -> Result<(), CommandError> {
+    let progress = if quiet {
+        Progress::quiet()
+    } else {
+        context.progress.clone()
+    };
     let mut seen = BTreeSet::new();
     let mut pushes = Vec::new();
-    context.progress.begin("Pushing");
+    progress.begin("Pushing");
     for service in services.iter().filter_map(|name| project.services.get(name)) {
         let build = service.build.as_ref().filter(|_| !service.image.is_empty());
         let Some(build) = build else {
-            context.progress.event(&service.name, Status::Done, "Skipped", "");
+            progress.event(&service.name, Status::Done, "Skipped", "");
             continue;
         };
         for image in std::iter::once(&service.image).chain(&build.tags) {
             if seen.insert(image) {
-                pushes.push(push_one(context, engine, &service.name, image, quiet));
+                pushes.push(push_one(context, engine, &service.name, image, &progress));
             }
         }
     }
     let results = join_all(pushes).await;
-    context.progress.end();
+    progress.end();
     match results.into_iter().find(Result::is_err) {
         Some(Err(error)) if !ignore_failures => Err(error.into()),
         _ => Ok(()),
@@ -49,16 +54,14 @@ async fn push_one(
     engine: &Engine,
     service: &str,
     image: &str,
-    quiet: bool,
+    progress: &Progress,
 ) -> Result<(), ClientError> {
-    let progress = &context.progress;
     progress.event(image, Status::Working, "Pushing", "");
     if context.globals.dry_run {
         progress.event(image, Status::Done, "Pushed", "");
         return Ok(());
     }
-    let layers = if quiet { Progress::quiet() } else { progress.clone() };
-    match push(engine, service, image, &layers).await {
+    match push(engine, service, image, progress).await {
         Ok(()) => {
             progress.event(image, Status::Done, "Pushed", "");
             Ok(())

@@ -44,7 +44,7 @@ pub async fn run(args: Args, context: &Context) -> Result<ExitCode, CommandError
                 scene.observed = Observed::collect(&scene.engine, &question).await?;
             }
         }
-        let stopped: Vec<_> = scene
+        let mut stopped: Vec<_> = scene
             .observed
             .containers
             .iter()
@@ -60,6 +60,7 @@ pub async fn run(args: Args, context: &Context) -> Result<ExitCode, CommandError
             stream::err("No stopped containers");
             return Ok(ExitCode::SUCCESS);
         }
+        stopped.sort_by_key(|container| container.place);
         let names: Vec<&str> = stopped.iter().map(|container| container.name.as_str()).collect();
         let message = format!("Going to remove {}", names.join(", "));
         if args.force {

@@ -115,7 +115,12 @@ pub async fn run(args: Args, context: &Context) -> Result<ExitCode, CommandError
     }
     let prepared = interruptible(prepare(&args, context)).await?;
     if context.globals.dry_run {
-        return Ok(ExitCode::SUCCESS);
+        return match args.detach {
+            true => Ok(ExitCode::SUCCESS),
+            false => Err(CommandError::message(
+                "interactive run is not supported in dry-run mode",
+            )),
+        };
     }
     if args.detach {
         let (engine, id) = (&prepared.converge.engine, &prepared.id);

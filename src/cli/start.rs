@@ -31,6 +31,15 @@ pub async fn run(args: Args, context: &Context) -> Result<ExitCode, CommandError
                 scene.project.name
             )));
         }
+        let unknown = args
+            .services
+            .iter()
+            .find(|name| !scene.project.services.contains_key(*name));
+        if let Some(unknown) = unknown.filter(|_| !scene.from_file) {
+            return Err(CommandError::message(format!(
+                "no such service: {unknown:?}: not found"
+            )));
+        }
         let project = scene
             .project
             .clone()

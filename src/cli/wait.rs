@@ -27,7 +27,7 @@ pub struct Args {
 /// Waits for the services' containers to end.
 pub async fn run(args: Args, context: &Context) -> Result<ExitCode, CommandError> {
     interruptible(async {
-        let scene = Scene::open(context, &args.services, Look::Everything).await?;
+        let scene = Scene::open(context, &[], Look::Everything).await?;
         let services = set(&args.services);
         let containers: Vec<&Container> = scene
             .observed

@@ -74,10 +74,10 @@ impl Engine {
             .map_err(lifecycle::runtime_failure("cannot open the files of the container"))
     }
 
-    /// Returns what a path in a container is.
-    pub async fn stat_path(&self, container: &Arc<Container>, path: &str) -> Result<PathStat> {
+    /// Returns what a path in a container is, which an error calls `asked`.
+    pub async fn stat_path(&self, container: &Arc<Container>, asked: &str, path: &str) -> Result<PathStat> {
         let root = self.open_files(container).await?;
-        let name = container.name();
+        let name = asked.to_owned();
         let path = path.to_owned();
         self.blocking(move || stat(root.directory(), Path::new(&path)).map_err(|cause| missing(&name, &path, cause)))
             .await?
@@ -87,6 +87,7 @@ impl Engine {
     pub async fn extract<R: Read + Send + 'static>(
         &self,
         container: &Arc<Container>,
+        asked: &str,
         path: &str,
         tar: R,
         keep_kinds: bool,
@@ -109,7 +110,7 @@ impl Engine {
             return Err(EngineError::Forbidden(text.to_owned()));
         }
         let root = self.open_files(container).await?;
-        let name = container.name();
+        let name = asked.to_owned();
         let path = path.to_owned();
         self.blocking(move || {
             let target =

@@ -47,6 +47,8 @@ pub enum RegistryError {
         #[source]
         source: Box<OciDistributionError>,
     },
+    #[error("Get \"{url}\": {reason}")]
+    Unreachable { url: String, reason: String },
     #[error("failed to copy {what}: {reason}")]
     Transfer { what: String, reason: String },
     #[error("no matching manifest for {0} in the manifest list entries")]
@@ -818,6 +820,20 @@ fn chain(error: &dyn std::error::Error) -> String {
 }
 
 fn resolve_error(reference: &Reference, error: OciDistributionError) -> RegistryError {
+    // Nobody answered: in Docker's words, which begin with what was asked.
+    if let OciDistributionError::RequestError(request) = &error
+        && request.is_connect()
+        && let Some(url) = request.url()
+    {
+        let mut cause: &dyn std::error::Error = request;
+        while let Some(deeper) = cause.source() {
+            cause = deeper;
+        }
+        return RegistryError::Unreachable {
+            url: url.to_string(),
+            reason: cause.to_string(),
+        };
+    }
     RegistryError::Resolve {
         reference: reference.to_string(),
         reason: chain(&error),

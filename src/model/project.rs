@@ -115,12 +115,10 @@ impl Project {
             Leave(&'p str),
         }
         let mut stack: Vec<Step<'_>> = Vec::new();
-        for name in names.iter().rev() {
-            if !self.services.contains_key(name) {
-                return Err(ProjectError::NoSuchService(name.clone()));
-            }
-            stack.push(Step::Enter(name));
+        if let Some(unknown) = names.iter().find(|name| !self.services.contains_key(*name)) {
+            return Err(ProjectError::NoSuchService(unknown.clone()));
         }
+        stack.extend(names.iter().rev().map(|name| Step::Enter(name)));
         while let Some(step) = stack.pop() {
             let name = match step {
                 Step::Leave(name) => {

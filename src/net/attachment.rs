@@ -9,9 +9,12 @@ use super::ipam::{Leases, problems_of_wish};
 use super::sandbox;
 use super::spec::{Driver, EndpointSpec, EndpointState, Mac, NetworkState, SandboxRecord};
 
+/// The hardware address and the further addresses that an attachment asks for.
+type Wished = (Option<Mac>, Vec<(IpAddr, u8)>);
+
 /// Returns the hardware address and the further addresses that an attachment asks for; fails with all that is wrong
 /// with its wishes.
-pub fn check_wish(network: &NetworkState, wish: &EndpointSpec) -> Result<(Option<Mac>, Vec<(IpAddr, u8)>), NetError> {
+pub fn check_wish(network: &NetworkState, wish: &EndpointSpec) -> Result<Wished, NetError> {
     let mut problems = Vec::new();
     for (text, ipv4) in [(&wish.ipv4, true), (&wish.ipv6, false)] {
         if let Some(text) = text.as_deref().filter(|text| !text.is_empty()) {

@@ -29,9 +29,15 @@ pub fn down(project: &Project, observed: &Observed, options: &DownOptions) -> Re
     let mut plan = Plan::default();
     let chosen = chosen(&graph, &options.services, true);
     let mut ends = reverse(&mut plan, &graph, &chosen, |plan, service, after| {
+        // With orphans go one-off containers, even those that run.
+        let one_off = observed
+            .containers
+            .iter()
+            .filter(|container| options.remove_orphans && container.one_off && container.service == service);
         observed
             .of_service(service)
             .into_iter()
+            .chain(one_off)
             .map(|container| {
                 add_stop_and_remove(
                     plan,
@@ -49,6 +55,7 @@ pub fn down(project: &Project, observed: &Observed, options: &DownOptions) -> Re
             .containers
             .iter()
             .filter(|container| is_orphan(project, container))
+            .filter(|container| !container.one_off || !chosen.contains(container.service.as_str()))
         {
             ends.push(add_stop_and_remove(
                 &mut plan,

@@ -49,6 +49,8 @@ pub struct Container {
     /// Its health check succeeds.
     pub healthy: bool,
     pub created: i64,
+    /// Its place among the project's containers as the engine lists them: the newest is first.
+    pub place: usize,
     pub image: String,
     pub labels: HashMap<String, String>,
     /// The networks it is connected to: name and id.
@@ -137,6 +139,7 @@ impl From<ContainerSummary> for Container {
             // Only the text tells, as `Up 2 minutes (healthy)`, before API 1.52.
             healthy: summary.status.is_some_and(|status| status.ends_with("(healthy)")),
             created: summary.created.unwrap_or_default(),
+            place: 0,
             image: summary.image.unwrap_or_default(),
             networks: summary
                 .network_settings
@@ -241,6 +244,9 @@ pub async fn containers(engine: &Engine, project: &str) -> Result<Vec<Container>
         }))
         .await?;
     let mut containers: Vec<Container> = summaries.into_iter().map(Container::from).collect();
+    for (place, container) in containers.iter_mut().enumerate() {
+        container.place = place;
+    }
     containers.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(containers)
 }

@@ -27,7 +27,10 @@ fn with_stat(mut response: Response<Body>, stat: &PathStat) -> Response<Body> {
 /// `HEAD /containers/{id}/archive`
 pub async fn stat(call: Call, name: &str) -> Answer {
     let container = call.engine.containers.find(name)?;
-    let stat = call.engine.stat_path(&container, call.query.required("path")?).await?;
+    let stat = call
+        .engine
+        .stat_path(&container, name, call.query.required("path")?)
+        .await?;
     Ok(with_stat(response::status(StatusCode::OK), &stat))
 }
 
@@ -35,7 +38,7 @@ pub async fn stat(call: Call, name: &str) -> Answer {
 pub async fn get(call: Call, name: &str) -> Answer {
     let container = call.engine.containers.find(name)?;
     let path = call.query.required("path")?.to_owned();
-    let stat = call.engine.stat_path(&container, &path).await?;
+    let stat = call.engine.stat_path(&container, name, &path).await?;
     let root = call.engine.open_files(&container).await?;
     let path = PathBuf::from(path);
     let body = written_by(&call.engine, move |out| archive::pack(root.directory(), &path, out));
@@ -50,7 +53,7 @@ pub async fn put(call: Call, name: &str) -> Answer {
     let path = call.query.required("path")?.to_owned();
     let keep_kinds = call.query.flag("noOverwriteDirNonDir");
     engine
-        .extract(&container, &path, body_reader(call.body), keep_kinds)
+        .extract(&container, name, &path, body_reader(call.body), keep_kinds)
         .await?;
     Ok(response::status(StatusCode::OK))
 }
