@@ -16,6 +16,7 @@ use tokio::task::JoinSet;
 
 use super::converge::Converge;
 use super::lifecycle::with_picture;
+use super::menu::{Menu, Wish};
 use super::{CommandError, Context};
 use crate::client::events::Event;
 use crate::client::stream::{Channel, Frames};
@@ -40,6 +41,8 @@ pub struct Wishes {
     pub timeout: Option<i64>,
     pub cascade: Cascade,
     pub exit_code_from: Option<String>,
+    /// Keys are listened to.
+    pub menu: bool,
 }
 
 /// Which end of a container ends everything.
@@ -139,7 +142,12 @@ impl<'s> Session<'s> {
         let mut is_starting = true;
         let mut works: FuturesUnordered<Work<'_>> = FuturesUnordered::new();
         let mut signals = 0;
-        while is_starting || !session.alive.is_empty() || !works.is_empty() {
+        let mut menu = match wishes.menu {
+            true => Menu::show(logs)?,
+            false => None,
+        };
+        let mut detaches = false;
+        while (is_starting || !detaches) && (is_starting || !session.alive.is_empty() || !works.is_empty()) {
             let before = session.stopping;
             let mut is_signalled = false;
             tokio::select! {
@@ -161,6 +169,10 @@ impl<'s> Session<'s> {
                     // The engine is gone, and with it all that could be told.
                     None => break,
                 },
+                Wish::Detach = menu_wish(&mut menu) => {
+                    // What is being started is started first.
+                    detaches = session.stopping == Stopping::No;
+                }
                 Some(stopped) = works.next(), if !works.is_empty() => {
                     stopped?;
                     if session.stopping == Stopping::User {
@@ -171,6 +183,10 @@ impl<'s> Session<'s> {
                     session.alive.retain(|id| started.contains(id));
                     session.started = started;
                 }
+            }
+            if is_signalled || session.stopping != before {
+                logs.set_footer("")?;
+                menu = None;
             }
             if is_signalled {
                 signals += 1;
@@ -186,6 +202,11 @@ impl<'s> Session<'s> {
                 stream::err("Aborting on container exit...");
                 works.push(session.stop());
             }
+        }
+        logs.set_footer("")?;
+        drop(menu);
+        if detaches {
+            return Ok(ExitCode::SUCCESS);
         }
         session.last_lines(&mut ends).await?;
         match (session.stopping, session.chosen_status.unwrap_or(session.status)) {
@@ -513,6 +534,14 @@ impl<'s> Session<'s> {
             drop(killed);
             Ok(())
         })
+    }
+}
+
+/// Waits for a wish of the user's; without a menu there is none.
+async fn menu_wish(menu: &mut Option<Menu>) -> Wish {
+    match menu {
+        Some(menu) => menu.wish().await,
+        None => std::future::pending().await,
     }
 }
 

@@ -33,6 +33,7 @@ mod lifecycle;
 mod logs;
 mod ls;
 mod manual;
+mod menu;
 mod pause;
 mod plugin;
 mod port;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::attached::{Cascade, Session, Wishes};
 use super::converge::{Converge, ImageWishes};
 use super::lifecycle::{self, interruptible, set};
-use super::{CommandError, Context};
+use super::{CommandError, Context, menu};
 use crate::model::{Dependencies, Project};
 use crate::plan::observed::Container;
 use crate::plan::{Options, Recreate, Stage};
@@ -230,6 +230,7 @@ async fn up_attached(
             _ => Cascade::None,
         },
         exit_code_from: args.exit_code_from.clone(),
+        menu: menu::is_wanted(args.menu, context),
     };
     let result = Session::run(context, &converge, &execution, &logs, &wishes).await;
     logs.end()?;

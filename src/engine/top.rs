@@ -68,7 +68,9 @@ impl Engine {
                     .collect()
             })
             .await?;
-        Ok((titles, rows))
+        // What tells columns of the same title apart stays here.
+        let titles = titles.iter().map(|title| title.trim_end_matches('#').to_owned());
+        Ok((titles.collect(), rows))
     }
 }
 

@@ -265,6 +265,10 @@ impl fmt::Display for Plan {
         for warning in &self.warnings {
             writeln!(formatter, "warning: {warning}")?;
         }
-        formatter.write_str(&self.operations_text())
+        formatter.write_str(&self.operations_text())?;
+        match &self.refusal {
+            Some(refusal) => writeln!(formatter, "refused: {refusal}"),
+            None => Ok(()),
+        }
     }
 }

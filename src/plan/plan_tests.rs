@@ -435,7 +435,7 @@ fn what_is_external_must_be_there() {
     );
     assert_eq!(
         plan(&with_volume, &Observed::default(), &Options::default()),
-        "external volume \"outside\" not found"
+        "[] -> #1 network default, CreateNetwork, not found\nrefused: external volume \"outside\" not found\n"
     );
 }
 

@@ -238,6 +238,10 @@ pub async fn resize(call: Call, name: &str) -> Answer {
     let live = container
         .live()
         .ok_or_else(|| EngineError::Conflict(format!("container {} is not running", container.id)))?;
+    if !container.record().config.tty {
+        // There is nothing to resize, and nothing wrong with having asked.
+        return Ok(response::status(StatusCode::OK));
+    }
     live.resize(rows, columns)
         .await
         .map_err(crate::engine::lifecycle::runtime_failure("cannot resize"))?;

@@ -1,5 +1,7 @@
 //! Connections that stop being HTTP: attach and exec.
 
+use std::time::Duration;
+
 use axum::body::Body;
 use http::header::{CONNECTION, CONTENT_TYPE, HeaderValue, UPGRADE};
 use http::{Response, StatusCode};
@@ -11,6 +13,16 @@ use tracing::debug;
 use super::request::Call;
 use super::response;
 use super::version::ApiVersion;
+
+/// How long a client takes at most to read the head of an answer.
+const HEAD_READ: Duration = Duration::from_millis(20);
+
+/// Returns whether the client is docker-py, which reads the head of an answer through a buffer that it then forgets: what
+/// comes along with the head would be lost.
+fn buffers_head(call: &Call) -> bool {
+    let agent = call.parts.headers.get(http::header::USER_AGENT);
+    agent.is_some_and(|agent| agent.as_bytes().starts_with(b"docker-sdk-python"))
+}
 
 /// Returns the answer that turns the connection into a stream, and runs the stream in the background.
 ///
@@ -36,11 +48,17 @@ where
         // A client that did not ask for the connection gets what comes out, and cannot send anything.
         return response::stream(content_type, output_only(stream, before, settled));
     };
+    let buffers_head = buffers_head(call);
     let user = call.engine.activity.begin();
     call.engine.tasks.spawn(async move {
         let _user = user;
         match upgrade.await {
-            Ok(client) => relay(TokioIo::new(client), stream, before, settled).await,
+            Ok(client) => {
+                if buffers_head {
+                    tokio::time::sleep(HEAD_READ).await;
+                }
+                relay(TokioIo::new(client), stream, before, settled).await;
+            }
             Err(cause) => debug!(%cause, "the connection could not be taken over"),
         }
     });

@@ -42,6 +42,9 @@ struct State {
     err: Vec<u8>,
     /// What containers did to the terminal, to be undone at the end.
     modes: TerminalModes,
+    /// What stands below the last line on a terminal; empty: nothing.
+    footer: String,
+    footer_is_shown: bool,
 }
 
 #[derive(Debug)]
@@ -68,6 +71,8 @@ impl Logs {
                 out: Vec::new(),
                 err: Vec::new(),
                 modes: TerminalModes::default(),
+                footer: String::new(),
+                footer_is_shown: false,
             }),
         }
     }
@@ -131,6 +136,14 @@ impl Logs {
         state.write()
     }
 
+    /// Puts a line below everything that is shown, or takes it away. For terminals only.
+    pub fn set_footer(&self, text: &str) -> io::Result<()> {
+        let mut state = self.lock();
+        text.clone_into(&mut state.footer);
+        state.write()?;
+        state.show_footer()
+    }
+
     /// Writes what has come together.
     pub fn flush(&self) -> io::Result<()> {
         self.lock().write()
@@ -139,6 +152,7 @@ impl Logs {
     /// Writes the rest, and takes back what containers did to the terminal.
     pub fn end(&self) -> io::Result<()> {
         let mut state = self.lock();
+        state.footer.clear();
         if stream::out_is_terminal() {
             let undo = state.modes.undo();
             state.out.extend_from_slice(undo.as_bytes());
@@ -149,6 +163,12 @@ impl Logs {
 
 impl State {
     fn write(&mut self) -> io::Result<()> {
+        if self.out.is_empty() && self.err.is_empty() && !self.footer.is_empty() {
+            return Ok(());
+        }
+        if std::mem::take(&mut self.footer_is_shown) {
+            stream::out("\r\u{1b}[K")?;
+        }
         if !self.err.is_empty() {
             // Nobody who listens to standard error is no reason to end.
             let _ = io::stderr().lock().write_all(&self.err);
@@ -158,6 +178,14 @@ impl State {
             let result = stream::out(&self.out);
             self.out.clear();
             result?;
+        }
+        self.show_footer()
+    }
+
+    fn show_footer(&mut self) -> io::Result<()> {
+        if !self.footer.is_empty() && !self.footer_is_shown {
+            stream::out(&self.footer)?;
+            self.footer_is_shown = true;
         }
         Ok(())
     }

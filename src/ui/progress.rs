@@ -373,11 +373,8 @@ impl Picture {
 
     /// Returns the line's name and text, with how far its parts have come.
     fn text(&self, line: &Line) -> String {
-        let mut text = line.event.id.clone();
-        if !line.event.text.is_empty() {
-            text.push(' ');
-            text.push_str(&line.event.text);
-        }
+        // docker compose's blank stands there even where nothing follows.
+        let mut text = format!("{} {}", line.event.id, line.event.text);
         if line.ended.is_some() {
             return text;
         }
@@ -495,8 +492,8 @@ mod tests {
         picture.take(Event::new("Container p-web-1", Status::Done, "", "Created"));
         let frame = picture.render(60, 24, settings());
         assert_eq!(frame[0], "[+] Running 2/2");
-        assert!(frame[1].starts_with(" ✔ Network p_default Created "), "{frame:?}");
-        assert!(frame[2].starts_with(" ✔ Container p-web-1 Created "), "{frame:?}");
+        assert!(frame[1].starts_with(" ✔ Network p_default  Created "), "{frame:?}");
+        assert!(frame[2].starts_with(" ✔ Container p-web-1  Created "), "{frame:?}");
         assert!(frame[1].ends_with("s "));
         for width in 1..80 {
             for line in picture.render(width, 24, settings()).iter().skip(1) {

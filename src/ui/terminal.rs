@@ -2,7 +2,7 @@
 
 use std::io::{self, IsTerminal};
 
-use rustix::termios::{self, OptionalActions, Termios};
+use rustix::termios::{self, LocalModes, OptionalActions, Termios};
 
 /// Standard input in raw mode: every key goes to the process. Dropping it gives the terminal back.
 #[derive(Debug)]
@@ -22,6 +22,24 @@ impl RawTerminal {
         raw.make_raw();
         // As docker: output of the process still gets its line ends from the terminal in the container.
         termios::tcsetattr(&stdin, OptionalActions::Now, &raw)?;
+        Ok(Some(Self { before }))
+    }
+}
+
+impl RawTerminal {
+    /// Switches standard input so that single keys can be read; interrupts stay signals. Nothing, if standard input is
+    /// no terminal or somebody else's at the moment: changing it from the background would stop this process.
+    pub fn keys() -> io::Result<Option<Self>> {
+        let stdin = io::stdin();
+        if !stdin.is_terminal() || termios::tcgetpgrp(&stdin)? != rustix::process::getpgrp() {
+            return Ok(None);
+        }
+        let before = termios::tcgetattr(&stdin)?;
+        let mut single = before.clone();
+        single
+            .local_modes
+            .remove(LocalModes::ICANON | LocalModes::ECHO | LocalModes::ECHONL);
+        termios::tcsetattr(&stdin, OptionalActions::Now, &single)?;
         Ok(Some(Self { before }))
     }
 }
