@@ -29,6 +29,7 @@ pub struct Args {
     #[arg(
         short = 'T',
         long,
+        alias = "no-TTY",
         value_name = "bool",
         help = "Disable pseudo-TTY allocation. By default 'docker compose exec' allocates a TTY."
     )]
@@ -37,6 +38,7 @@ pub struct Args {
     #[arg(long)]
     pub privileged: bool,
     /// Allocate a pseudo-TTY
+    // Accepted and without effect, as with docker compose: `--no-tty` alone decides.
     #[arg(short = 't', long, value_name = "bool", hide = true)]
     pub tty: Option<bool>,
     /// Run the command as this user
@@ -53,11 +55,8 @@ pub struct Args {
 
 /// Runs a command in a service's container.
 pub async fn run(args: Args, context: &Context) -> Result<ExitCode, CommandError> {
-    let tty = match (args.tty, args.no_tty) {
-        (Some(tty), _) => tty,
-        (None, Some(no_tty)) => !no_tty,
-        (None, None) => stream::out_is_terminal(),
-    };
+    // As with docker compose, `-t` says what is so anyway.
+    let tty = args.no_tty.map_or_else(stream::out_is_terminal, |no_tty| !no_tty);
     let interactive = args.interactive.unwrap_or(true);
     if tty && interactive && !args.detach && !terminal::in_is_terminal() {
         return Err(CommandError::message("the input device is not a TTY"));

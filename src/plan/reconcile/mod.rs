@@ -170,9 +170,12 @@ pub fn reconcile(
             other => other?,
         }
     }
-    if reconciler.plan.refusal.is_some() {
-        let operations = &mut reconciler.plan.operations;
-        operations.retain(|operation| matches!(operation.action, Action::Keep { .. }));
+    if let Some(PlanError::ScaledContainerName { service, .. }) = &reconciler.plan.refusal {
+        let unreached = graph.with_dependents([service.as_str()]);
+        reconciler.plan.operations.retain(|operation| match &operation.action {
+            Action::Keep { container } => !unreached.contains(container.service.as_str()),
+            _ => false,
+        });
         return Ok(reconciler.plan);
     }
     if options.start {
