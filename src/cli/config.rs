@@ -22,6 +22,9 @@ pub struct Args {
     /// Say which places could set a variable or an attribute, and which did
     #[arg(long, value_name = "VAR|PATH", hide = true)]
     pub explain: Option<String>,
+    /// Fetch Compose files that lie on other machines
+    #[arg(long, hide = true)]
+    pub fetch: bool,
     /// Say what is wrong with the files in a form for programs, on standard output
     #[arg(long, value_name = "json|sarif", hide = true)]
     pub format_errors: Option<machine::Form>,

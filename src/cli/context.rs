@@ -25,6 +25,8 @@ pub struct Context {
     pub terse: bool,
     /// Whether output that programs may read too can have colours.
     pub ansi: Ansi,
+    /// Whether the command may fetch Compose files from other machines.
+    pub may_fetch: bool,
 }
 
 /// When control sequences are printed.
@@ -85,6 +87,7 @@ impl Context {
             progress: Progress::quiet(),
             terse: false,
             ansi: Ansi::Auto,
+            may_fetch: false,
         };
         context.take_variables_of_the_project();
         context.settle()?;

@@ -155,4 +155,14 @@ impl Command {
             Self::Version(_) | Self::Bridge(_) | Self::Completion(_) | Self::Manual(_)
         )
     }
+
+    /// Returns whether the command may fetch Compose files from other machines: those do that start something new, and
+    /// `config` where it is asked to.
+    pub fn may_fetch(&self) -> bool {
+        match self {
+            Self::Up(_) | Self::Create(_) | Self::Run(_) | Self::Build(_) | Self::Pull(_) => true,
+            Self::Config(args) => args.fetch,
+            _ => false,
+        }
+    }
 }

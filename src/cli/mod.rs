@@ -145,12 +145,13 @@ fn dispatch(program: &str, arguments: &[String]) -> Result<ExitCode, CommandErro
         .try_get_matches_from(std::iter::once(program.to_owned()).chain(canonical))
         .map_err(|error| CommandError::message(error.render().to_string().trim_end().to_owned()))?;
     let line = CommandLine::from_arg_matches(&matches)?;
-    let context = Context::new(line.globals, program.to_owned())?;
+    let mut context = Context::new(line.globals, program.to_owned())?;
     let Some(command) = line.command else {
         // Without a command only `--version` gets here; everything else asked for help.
         stream::out(version::own())?;
         return Ok(ExitCode::SUCCESS);
     };
+    context.may_fetch = command.may_fetch();
     let mut builder = tokio::runtime::Builder::new_current_thread();
     if command.needs_drivers() {
         builder.enable_all();

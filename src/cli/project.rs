@@ -29,6 +29,7 @@ impl Context {
             env_files,
             profiles: globals.profile.clone(),
             all_resources: globals.all_resources,
+            fetch: self.may_fetch,
             ..LoadOptions::new(self.working_directory.clone(), self.environment.clone())
         }
     }

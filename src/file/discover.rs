@@ -7,9 +7,10 @@ use std::path::Path;
 use super::environment::EnvironmentReader;
 use super::options::LoadOptions;
 use super::paths::{clean, directory_of, is_remote, join, text};
+use super::remote::local_path;
 use crate::yaml::{Diagnostic, Diagnostics, Sources, go_quote};
 
-const FILE_NAMES: [&str; 4] = [
+pub(super) const FILE_NAMES: [&str; 4] = [
     "compose.yaml",
     "compose.yml",
     "docker-compose.yml",
@@ -44,13 +45,18 @@ pub fn discover(
     let mut environment = options.environment.clone();
     environment.entry("PWD".into()).or_insert_with(|| start.clone());
     let absolute = |path: &str| absolute(&start, path);
-    let mut files: Vec<String> = options.files.clone();
+    let mut files: Vec<String> = Vec::with_capacity(options.files.len());
+    for file in &options.files {
+        files.push(match is_remote(file) {
+            true => local_path(file, options)?,
+            false => file.clone(),
+        });
+    }
     let directory = |files: &[String]| match &options.project_directory {
         Some(directory) => absolute(directory),
         None => files
             .iter()
             .find(|file| *file != "-")
-            .filter(|file| !is_remote(file))
             .map_or_else(|| start.clone(), |file| directory_of(&absolute(file))),
     };
     let mut env_files = Vec::new();
@@ -82,7 +88,13 @@ pub fn discover(
                     .get("COMPOSE_PATH_SEPARATOR")
                     .filter(|separator| !separator.is_empty())
                     .map_or(":", String::as_str);
-                files = list.split(separator).map(&absolute).collect();
+                files = list
+                    .split(separator)
+                    .map(|file| match is_remote(file) {
+                        true => local_path(file, options),
+                        false => Ok(absolute(file)),
+                    })
+                    .collect::<Result<_, _>>()?;
             }
             None => files = search(&directory(&files), warnings),
         }
@@ -114,13 +126,7 @@ pub fn discover(
     }
     let files = files
         .iter()
-        .map(|file| {
-            if file == "-" || is_remote(file) {
-                file.clone()
-            } else {
-                absolute(file)
-            }
-        })
+        .map(|file| if file == "-" { file.clone() } else { absolute(file) })
         .collect();
     Ok(Setup {
         files,

@@ -4,6 +4,7 @@
 use super::load::{ComposeFile, Loader, Place, Purpose, Variables};
 use super::merge::merge_service;
 use super::paths::{directory_of, is_remote};
+use super::remote::local_path;
 use super::reset::Resets;
 use crate::yaml::{Diagnostic, Diagnostics, Mapping, Node, go_quote};
 
@@ -147,7 +148,9 @@ impl Loader<'_> {
         extends: &Node,
         scope: &Scope<'_>,
     ) -> Result<(Mapping, Resets), Diagnostics> {
-        let local = if path.starts_with('/') || is_remote(path) {
+        let local = if is_remote(path) {
+            local_path(path, self.options).map_err(|error| error.at(extends.span))?
+        } else if path.starts_with('/') {
             path.to_owned()
         } else {
             super::paths::join(&scope.place.absolute, path)

@@ -8,6 +8,7 @@ use super::extends::at;
 use super::interpolate::Interpolator;
 use super::load::{Loader, Place, Variables};
 use super::paths::{directory_of, is_remote, join, relative};
+use super::remote::local_path;
 use super::tree::{as_list, go_format, go_type};
 use crate::yaml::{Diagnostic, Diagnostics, Mapping, Node, Span, Value};
 
@@ -75,13 +76,15 @@ impl Loader<'_> {
             .paths
             .iter()
             .map(|path| {
-                if path.starts_with('/') || is_remote(path) {
-                    path.clone()
+                if is_remote(path) {
+                    local_path(path, self.options).map_err(|error| error.at(include.span))
+                } else if path.starts_with('/') {
+                    Ok(path.clone())
                 } else {
-                    join(&place.absolute, path)
+                    Ok(join(&place.absolute, path))
                 }
             })
-            .collect();
+            .collect::<Result<_, Diagnostic>>()?;
         let here = Node::new(Value::Null, include.span);
         let fail = |message: String| Diagnostic::error(message).at(include.span);
         let Some(main) = paths.first() else {

@@ -13,7 +13,7 @@ use super::interpolate::Interpolator;
 use super::merge::merge;
 use super::normalize::normalize;
 use super::options::{LoadError, LoadOptions, Loaded, LoadedModel};
-use super::paths::{PathBase, is_remote};
+use super::paths::PathBase;
 use super::reset::Resets;
 use super::schema::{self, Violation};
 use super::tree::each_entry;
@@ -21,8 +21,7 @@ use super::unique::enforce_unicity;
 use crate::model::decode::Decoder;
 use crate::model::{Dependencies, Project};
 use crate::yaml::{
-    Diagnostic, Diagnostics, MAX_SOURCE_BYTES, Mapping, Node, ParseError, SourceId, Sources, Span, Value, parse,
-    parse_named_late,
+    Diagnostic, Diagnostics, MAX_SOURCE_BYTES, Mapping, Node, SourceId, Sources, Span, Stream, Value, parse_stream,
 };
 
 pub(super) type Variables = BTreeMap<String, String>;
@@ -50,7 +49,7 @@ pub(super) struct ComposeFile {
     pub name: String,
     pub id: SourceId,
     /// What it says, if somebody had to look already.
-    documents: Option<Vec<Node>>,
+    stream: Option<Stream>,
 }
 
 pub(super) struct Loader<'o> {
@@ -214,13 +213,6 @@ impl<'o> Loader<'o> {
 
     /// Reads a Compose file's text.
     pub(super) fn read_file(&mut self, path: &str) -> Result<ComposeFile, Diagnostics> {
-        if is_remote(path) {
-            return Err(
-                Diagnostic::error(format!("cannot read {path}: remote Compose files are not supported"))
-                    .help("fetch the file yourself and name the local copy")
-                    .into(),
-            );
-        }
         let mut bytes = Vec::new();
         let limit = MAX_SOURCE_BYTES as u64 + 1;
         let read = match path {
@@ -231,11 +223,7 @@ impl<'o> Loader<'o> {
         let name = path.to_owned();
         let id = self.sources.add_bytes(path, bytes)?;
         self.compose_sources.push(id);
-        Ok(ComposeFile {
-            name,
-            id,
-            documents: None,
-        })
+        Ok(ComposeFile { name, id, stream: None })
     }
 
     /// Settles what the project is called.
@@ -246,12 +234,14 @@ impl<'o> Loader<'o> {
         let mut named: Option<Node> = None;
         for file in files {
             // docker compose looks for the name before it reads the rest, and then does not say which file it is in.
-            let documents = match parse_named_late(&mut self.sources, file.id) {
-                Ok(documents) => documents,
-                Err(ParseError::Syntax(diagnostics)) => return Err(diagnostics),
-                // It will be met again when it is this file's turn; an earlier one may be wrong too.
-                Err(ParseError::Content(_)) => continue,
-            };
+            let mut stream = parse_stream(&mut self.sources, file.id);
+            let documents = &stream.documents;
+            if let Some(failure) = stream
+                .failure
+                .take_if(|failure| failure.is_syntax && documents.is_empty())
+            {
+                return Err(failure.diagnostics);
+            }
             if let Some(document) = documents.first()
                 && !document.is_null()
                 && document.as_mapping().is_none()
@@ -271,7 +261,7 @@ impl<'o> Loader<'o> {
                     .note("the top level of a Compose file is a mapping")
                     .into());
             }
-            for document in &documents {
+            for document in documents {
                 match document.get("name") {
                     Some(node) if node.as_sequence().is_some() || node.as_mapping().is_some() => {
                         let (line, _) = self.sources.position(node.span);
@@ -284,7 +274,7 @@ impl<'o> Loader<'o> {
                     _ => {}
                 }
             }
-            file.documents = Some(documents);
+            file.stream = Some(stream);
         }
         let fallback = || {
             let base = setup.working_directory.rsplit('/').next().unwrap_or_default();
@@ -359,10 +349,8 @@ impl<'o> Loader<'o> {
     ) -> Result<(Option<Node>, Resets), Diagnostics> {
         let mut root = earlier;
         let mut last = Resets::default();
-        let documents = match file.documents.take() {
-            Some(documents) => documents,
-            None => parse(&mut self.sources, file.id)?,
-        };
+        let stream = file.stream.take();
+        let Stream { documents, failure } = stream.unwrap_or_else(|| parse_stream(&mut self.sources, file.id));
         for mut document in documents {
             let resets = Resets::take(&mut document);
             match &document.value {
@@ -402,6 +390,10 @@ impl<'o> Loader<'o> {
             enforce_unicity(&mut tree)?;
             root = Some(tree);
             last = resets;
+        }
+        // What came before it was right.
+        if let Some(failure) = failure {
+            return Err(failure.named(&self.sources, file.id));
         }
         Ok((root, last))
     }

@@ -24,6 +24,7 @@ mod merge;
 mod normalize;
 mod options;
 mod paths;
+mod remote;
 mod reset;
 pub mod schema;
 pub mod template;

@@ -33,6 +33,8 @@ pub struct LoadOptions {
     pub check_consistency: bool,
     /// Whether variables of env files and of the project are put into the services' `environment`.
     pub resolve_environment: bool,
+    /// Whether files on other machines may be fetched; otherwise only those are read that were fetched before.
+    pub fetch: bool,
 }
 
 impl LoadOptions {
@@ -53,6 +55,7 @@ impl LoadOptions {
             resolve_paths: true,
             check_consistency: true,
             resolve_environment: true,
+            fetch: false,
         }
     }
 }

@@ -166,7 +166,8 @@ pub fn is_remote(path: &str) -> bool {
     is_git(path) || path.starts_with("oci://")
 }
 
-fn is_git(path: &str) -> bool {
+/// Tells whether a name means a Git repository.
+pub fn is_git(path: &str) -> bool {
     // docker/compose pkg/remote/git.go and moby's gitutil: what `docker build` takes for a repository.
     let (address, _) = path.split_once('#').unwrap_or((path, ""));
     if ["git://", "ssh://", "git@"]

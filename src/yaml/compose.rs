@@ -23,32 +23,43 @@ pub const MAX_SOURCE_BYTES: usize = 16 << 20;
 /// Reports everything that is wrong: a syntax error alone, since nothing after it can be trusted; otherwise all
 /// duplicate keys, then all scalars and keys that do not fit, as docker compose would meet them.
 pub fn parse(sources: &mut Sources, id: SourceId) -> Result<Vec<Node>, Diagnostics> {
-    parse_named_late(sources, id).map_err(|error| match error {
-        ParseError::Syntax(mut diagnostics) => {
-            for diagnostic in &mut diagnostics.0 {
+    let stream = parse_stream(sources, id);
+    match stream.failure {
+        None => Ok(stream.documents),
+        Some(failure) => Err(failure.named(sources, id)),
+    }
+}
+
+/// A YAML stream as far as it could be read.
+pub struct Stream {
+    /// The documents before the first that is wrong.
+    pub documents: Vec<Node>,
+    pub failure: Option<Failure>,
+}
+
+/// Why a stream cannot be read to its end.
+pub struct Failure {
+    /// Whether it is no YAML; its message does not name the source then.
+    pub is_syntax: bool,
+    pub diagnostics: Diagnostics,
+}
+
+impl Failure {
+    /// Returns what is wrong, with the source's name in it.
+    pub fn named(mut self, sources: &Sources, id: SourceId) -> Diagnostics {
+        if self.is_syntax {
+            for diagnostic in &mut self.diagnostics.0 {
                 name_source(sources, id, diagnostic);
             }
-            diagnostics
         }
-        ParseError::Content(diagnostics) => diagnostics,
-    })
+        self.diagnostics
+    }
 }
 
-/// Why a text cannot be read.
-pub enum ParseError {
-    /// It is not YAML; the message does not name the source yet.
-    Syntax(Diagnostics),
-    /// It is, but no tree can be made of it.
-    Content(Diagnostics),
-}
-
-/// Does the same as [`parse`], but leaves the source's name out of the message about a syntax error.
-///
-/// # Errors
-///
-/// The same.
-pub fn parse_named_late(sources: &mut Sources, id: SourceId) -> Result<Vec<Node>, ParseError> {
-    let documents = read(sources, id).map_err(ParseError::Syntax)?;
+/// Reads a YAML stream as [`parse`] does, and keeps what comes before the first thing that is wrong: documents are
+/// looked at one by one, and an earlier one may be wrong in another way.
+pub fn parse_stream(sources: &mut Sources, id: SourceId) -> Stream {
+    let (documents, broken) = read(sources, id);
     let mut found = Vec::new();
     let mut roots = Vec::new();
     let mut unprefixed = Vec::new();
@@ -61,16 +72,28 @@ pub fn parse_named_late(sources: &mut Sources, id: SourceId) -> Result<Vec<Node>
         found.append(&mut composer.structure);
         found.append(&mut composer.values);
         unprefixed.append(&mut composer.keys);
-        roots.extend(root);
+        if found.is_empty() && unprefixed.is_empty() {
+            roots.extend(root);
+        }
     }
     for diagnostic in &mut found {
         name_source(sources, id, diagnostic);
     }
     found.append(&mut unprefixed);
-    if found.is_empty() {
-        Ok(roots)
-    } else {
-        Err(ParseError::Content(Diagnostics(found)))
+    let failure = match (found.is_empty(), broken) {
+        (true, None) => None,
+        (true, Some(diagnostics)) => Some(Failure {
+            is_syntax: true,
+            diagnostics,
+        }),
+        (false, _) => Some(Failure {
+            is_syntax: false,
+            diagnostics: Diagnostics(found),
+        }),
+    };
+    Stream {
+        documents: roots,
+        failure,
     }
 }
 
@@ -87,14 +110,15 @@ fn name_lines(sources: &Sources, diagnostic: &mut Diagnostic) {
     }
 }
 
-fn read(sources: &Sources, id: SourceId) -> Result<Vec<Document>, Diagnostics> {
+fn read(sources: &Sources, id: SourceId) -> (Vec<Document>, Option<Diagnostics>) {
     let text = sources.text(id);
     if text.len() > MAX_SOURCE_BYTES {
         let limit = MAX_SOURCE_BYTES >> 20;
-        return Err(Diagnostic::error(format!("yaml: file is larger than {limit} MiB")).into());
+        let diagnostic = Diagnostic::error(format!("yaml: file is larger than {limit} MiB"));
+        return (Vec::new(), Some(diagnostic.into()));
     }
     if let Some(diagnostic) = syntax::forbidden_character(id, text) {
-        return Err(diagnostic.into());
+        return (Vec::new(), Some(diagnostic.into()));
     }
     events::read(id, text, MAX_NODES)
 }

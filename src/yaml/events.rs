@@ -45,8 +45,8 @@ struct Frame {
     key: Option<RawId>,
 }
 
-/// Reads all documents of `text`.
-pub(super) fn read(source: SourceId, text: &str, node_limit: usize) -> Result<Vec<Document>, Diagnostics> {
+/// Reads all documents of `text`, up to the first that cannot be read.
+pub(super) fn read(source: SourceId, text: &str, node_limit: usize) -> (Vec<Document>, Option<Diagnostics>) {
     let options = granit_parser::options! {
         flow_nesting_limit: NESTING_LIMIT,
         block_nesting_limit: NESTING_LIMIT,
@@ -62,16 +62,24 @@ pub(super) fn read(source: SourceId, text: &str, node_limit: usize) -> Result<Ve
         frames: Vec::new(),
         anchors: HashMap::new(),
     };
+    let mut failure = None;
     for event in Parser::new_from_str_with_options(text, options) {
-        let (event, span) =
-            event.map_err(|error| syntax::translate(source, text, &error, &builder.open_collections()))?;
-        builder.event(event, &span)?;
-        if builder.nodes.len() > node_limit {
-            let message = format!("yaml: document has more than {node_limit} values");
-            return Err(Diagnostic::error(message).at(builder.span(&span)).into());
+        let read = event
+            .map_err(|error| syntax::translate(source, text, &error, &builder.open_collections()).into())
+            .and_then(|(event, span)| {
+                builder.event(event, &span)?;
+                if builder.nodes.len() > node_limit {
+                    let message = format!("yaml: document has more than {node_limit} values");
+                    return Err(Diagnostic::error(message).at(builder.span(&span)).into());
+                }
+                Ok(())
+            });
+        if let Err(diagnostics) = read {
+            failure = Some(diagnostics);
+            break;
         }
     }
-    Ok(builder.documents)
+    (builder.documents, failure)
 }
 
 struct Builder<'t> {

@@ -16,7 +16,7 @@ mod syntax;
 pub mod writer;
 
 pub(crate) use compose::go_quote;
-pub use compose::{MAX_DEPTH, MAX_NODES, MAX_SOURCE_BYTES, ParseError, parse, parse_named_late};
+pub use compose::{MAX_DEPTH, MAX_NODES, MAX_SOURCE_BYTES, Stream, parse, parse_stream};
 pub use diagnostic::{Diagnostic, Diagnostics, Severity};
 pub use golang::{go_format, go_type};
 pub use node::{Entry, Mapping, Node, Tag, Value};

@@ -16,6 +16,7 @@ mod licences;
 mod lifecycle;
 mod net;
 mod refusals;
+mod remote;
 mod rootless;
 mod runtime;
 mod support;
