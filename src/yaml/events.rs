@@ -232,7 +232,8 @@ fn tags(tag: Option<&granit_parser::Tag>) -> (Option<Tag>, Option<CoreTag>) {
     }
     match (tag.handle(), tag.suffix()) {
         ("!", "reset") => (Some(Tag::Reset), None),
-        ("!", "override") => (Some(Tag::Override), None),
+        // A scalar with a tag of its own is text to go-yaml; a list or mapping is what it is.
+        ("!", "override") => (Some(Tag::Override), Some(CoreTag::Other)),
         // `! text`: the non-specific tag leaves the scalar to its own looks.
         ("!", "") | ("", "!") => (None, None),
         _ => (None, Some(CoreTag::Other)),
