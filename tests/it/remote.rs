@@ -20,7 +20,7 @@ fn a_file_in_a_repository_is_fetched_with_consent_and_kept() {
         ("ssh", "#!/bin/sh\nfor last; do :; done\nexec sh -c \"$last\"\n"),
     ]);
     let repository = project.path().join("repo");
-    std::os::unix::fs::symlink("/etc/hostname", repository.join("sub/link.env")).unwrap();
+    std::os::unix::fs::symlink("TARGET=/etc/hostname", repository.join("sub/link.env")).unwrap();
     let ssh = project.path().join("ssh");
     std::fs::set_permissions(&ssh, std::fs::Permissions::from_mode(0o755)).unwrap();
     for arguments in [
