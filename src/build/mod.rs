@@ -32,7 +32,7 @@ mod syntax;
 
 pub use cache::shrink as shrink_caches;
 pub use error::{BuildError, Place, Problem};
-pub use fetch::{is_remote, open_context};
+pub use fetch::{RemoteContext, is_remote, open_context};
 pub use progress::{BuildEvent, BuildSink, Plain};
 pub use run::Network;
 pub use secrets::Secrets;

@@ -75,13 +75,7 @@ pub struct Args {
 
 /// Builds the images of services.
 pub async fn run(args: Args, context: &Context) -> Result<ExitCode, CommandError> {
-    for (asked, flag) in [
-        (args.check, "build --check"),
-        (args.print, "build --print"),
-        (args.sbom.is_some(), "build --sbom"),
-        (args.provenance.is_some(), "build --provenance"),
-        (args.ssh.is_some(), "build --ssh"),
-    ] {
+    for (asked, flag) in [(args.check, "build --check"), (args.print, "build --print")] {
         if asked {
             return Err(context.not_available(flag));
         }
@@ -97,6 +91,11 @@ pub async fn run(args: Args, context: &Context) -> Result<ExitCode, CommandError
             stream::quoted(progress)
         )));
     }
+    for (asked, flag) in [(&args.sbom, "--sbom"), (&args.provenance, "--provenance")] {
+        if asked.as_deref().is_some_and(|value| value != "false") {
+            stream::warn(format_args!("{flag} has no effect: attestations are not written"));
+        }
+    }
     let project = context.load_project(&[])?.project;
     let services = chosen(&project, &args.services, args.with_dependencies)?;
     if services.is_empty() {
@@ -107,6 +106,7 @@ pub async fn run(args: Args, context: &Context) -> Result<ExitCode, CommandError
         pull: args.pull,
         quiet: args.quiet,
         arguments: args.build_arg,
+        ssh: args.ssh.into_iter().collect(),
         memory: args.memory.and_then(|memory| memory.parse().ok()).unwrap_or(0),
     };
     let engine = context.engine().await?;

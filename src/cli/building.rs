@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use base64::Engine as _;
 use serde::Deserialize;
 
 use super::commit::split_tag;
@@ -10,7 +11,7 @@ use super::{CommandError, Context};
 use crate::build::context::{Context as BuildContext, ContextError};
 use crate::client::events::percent_encode;
 use crate::client::stream::{JsonLines, UploadError};
-use crate::client::{ClientError, Engine, labels};
+use crate::client::{ClientError, Engine, EngineKind, labels};
 use crate::model::{Build, Dependencies, Project, Service};
 use crate::ui::progress::Mode;
 use crate::ui::{Status, stream};
@@ -25,6 +26,8 @@ pub struct BuildWishes {
     /// `NAME=VALUE`, or a name whose value the environment has.
     pub arguments: Vec<String>,
     pub memory: i64,
+    /// Keys and agents beside those of the file: `default`, `ID` or `ID=PATH`.
+    pub ssh: Vec<String>,
 }
 
 /// Builds the images of the named services, and returns their ids by service.
@@ -38,10 +41,10 @@ pub async fn build_images(
     services: &[String],
     wishes: &BuildWishes,
 ) -> Result<BTreeMap<String, String>, CommandError> {
-    let order = project.closure(services, Dependencies::Include)?;
+    let order = order(project, services)?;
     let mut ids = BTreeMap::new();
     context.progress.begin("Building");
-    for name in order.iter().filter(|name| services.contains(name)) {
+    for name in &order {
         let service = project.service(name)?;
         let Some(build) = &service.build else { continue };
         context.progress.event(name, Status::Working, "", "Building");
@@ -65,6 +68,44 @@ pub async fn build_images(
     Ok(ids)
 }
 
+/// Returns the services to build, each after those whose images it is built on; those are built even if nobody named them.
+fn order(project: &Project, services: &[String]) -> Result<Vec<String>, CommandError> {
+    let closure = project.closure(services, Dependencies::Include)?;
+    let mut order = Vec::new();
+    for name in closure.iter().filter(|name| services.contains(name)) {
+        add(project, name, &mut Vec::new(), &mut order)?;
+    }
+    Ok(order)
+}
+
+fn add(project: &Project, name: &str, above: &mut Vec<String>, order: &mut Vec<String>) -> Result<(), CommandError> {
+    if order.iter().any(|known| known == name) {
+        return Ok(());
+    }
+    if above.iter().any(|known| known == name) {
+        return Err(CommandError::message(format!(
+            "dependency cycle detected: {} -> {name}",
+            above.join(" -> ")
+        )));
+    }
+    above.push(name.to_owned());
+    let service = project.service(name)?;
+    for (_, place) in service
+        .build
+        .iter()
+        .flat_map(|build| build.additional_contexts.0.iter())
+    {
+        if let Some(below) = place.strip_prefix("service:")
+            && project.service(below)?.build.is_some()
+        {
+            add(project, below, above, order)?;
+        }
+    }
+    above.pop();
+    order.push(name.to_owned());
+    Ok(())
+}
+
 async fn build_image(
     context: &Context,
     engine: &Engine,
@@ -73,15 +114,11 @@ async fn build_image(
     build: &Build,
     wishes: &BuildWishes,
 ) -> Result<String, CommandError> {
+    if engine.kind() == EngineKind::Embedded {
+        return build_here(context, engine, project, service, build, wishes).await;
+    }
     refuse_what_the_engine_cannot(context, service, build)?;
-    let files = BuildContext {
-        directory: directory(&project.working_dir, &build.context),
-        dockerfile: match build.dockerfile.as_str() {
-            "" => "Dockerfile".into(),
-            dockerfile => dockerfile.into(),
-        },
-        inline: Some(build.dockerfile_inline.clone()).filter(|text| !text.is_empty()),
-    };
+    let files = files(project, build);
     files.check()?;
     let separator = if context.globals.compatibility { "_" } else { "-" };
     let image = project.image_name(service, separator);
@@ -96,18 +133,212 @@ async fn build_image(
             UploadError::Engine(error) => error.into(),
         })?;
     let id = follow(context, &service.name, JsonLines::new(answer), wishes.quiet).await?;
+    tag(engine, build, &id).await?;
+    Ok(id)
+}
+
+/// Has the built-in engine build a service's image: it reads the files where they are.
+async fn build_here(
+    context: &Context,
+    engine: &Engine,
+    project: &Project,
+    service: &Service,
+    build: &Build,
+    wishes: &BuildWishes,
+) -> Result<String, CommandError> {
+    let separator = if context.globals.compatibility { "_" } else { "-" };
+    let mut place = build.context.clone();
+    if !crate::build::is_remote(&place) {
+        let files = files(project, build);
+        files.check()?;
+        let directory = std::path::absolute(&files.directory).unwrap_or(files.directory);
+        place = directory.display().to_string();
+    }
+    let mut contexts = BTreeMap::new();
+    for (name, place) in &build.additional_contexts.0 {
+        let place = match place.strip_prefix("service:") {
+            Some(below) => {
+                let image = project.image_name(project.service(below)?, separator);
+                format!("docker-image://{image}")
+            }
+            None => place.clone(),
+        };
+        contexts.insert(name.clone(), place);
+    }
+    let mut arguments = arguments(context, project, build, wishes);
+    arguments.retain(|_, value| value.is_some());
+    let ulimits: Vec<serde_json::Value> = build
+        .ulimits
+        .iter()
+        .map(|(name, limit)| {
+            let (soft, hard) = limit.limits();
+            serde_json::json!({"Name": name, "Soft": soft, "Hard": hard})
+        })
+        .collect();
+    let body = serde_json::json!({
+        "context": place,
+        "dockerfile": build.dockerfile,
+        "dockerfileInline": Some(&build.dockerfile_inline).filter(|text| !text.is_empty()),
+        "target": build.target,
+        "tags": [project.image_name(service, separator)],
+        "arguments": arguments,
+        "labels": labels_of(project, service, build),
+        "noCache": wishes.no_cache || build.no_cache,
+        "noCacheFilter": build.no_cache_filter,
+        "pull": wishes.pull || build.pull,
+        "platform": platform_of(service, build),
+        "network": build.network,
+        "extraHosts": build.extra_hosts.to_list("="),
+        "shmSize": build.shm_size.0.max(0),
+        "contexts": contexts,
+        "secrets": secrets(context, project, service, build)?,
+        "agents": agents(context, service, build, wishes)?,
+        "ulimits": ulimits,
+        "entitlements": build.entitlements,
+        "privileged": build.privileged,
+    });
+    let answer = engine.request(http::Method::POST, "/compose/build", Some(body)).await?;
+    let id = follow(context, &service.name, JsonLines::new(answer), wishes.quiet).await?;
+    tag(engine, build, &id).await?;
+    Ok(id)
+}
+
+/// Returns the secrets of a build, in base64, by the name that its steps know.
+fn secrets(
+    context: &Context,
+    project: &Project,
+    service: &Service,
+    build: &Build,
+) -> Result<BTreeMap<String, String>, CommandError> {
+    let mut secrets = BTreeMap::new();
+    for reference in &build.secrets {
+        let Some(secret) = project.secrets.get(&reference.source) else {
+            return Err(CommandError::message(format!(
+                "service \"{}\": build secret \"{}\" is not defined",
+                service.name, reference.source
+            )));
+        };
+        if !reference.uid.is_empty() || !reference.gid.is_empty() || reference.mode.is_some() {
+            stream::warn("secrets `uid`, `gid` and `mode` are not supported by BuildKit, they will be ignored");
+        }
+        let value = if !secret.file.is_empty() {
+            let path = project.working_dir.join(&secret.file);
+            std::fs::read(&path).map_err(|error| {
+                CommandError::message(format!(
+                    "service \"{}\": cannot read build secret \"{}\": {}: {error}",
+                    service.name,
+                    reference.source,
+                    path.display()
+                ))
+            })?
+        } else if !secret.environment.is_empty() {
+            let name = &secret.environment;
+            let value = project.environment.get(name).or_else(|| context.environment.get(name));
+            value.cloned().unwrap_or_default().into_bytes()
+        } else {
+            return Err(CommandError::message(format!(
+                "build.secrets only supports environment or file-based secrets: \"{}\"",
+                reference.source
+            )));
+        };
+        let id = if reference.target.is_empty() {
+            &reference.source
+        } else {
+            &reference.target
+        };
+        secrets.insert(id.clone(), base64::engine::general_purpose::STANDARD.encode(value));
+    }
+    Ok(secrets)
+}
+
+/// Returns the sockets of the agents that a build may ask, by the name that its steps know.
+fn agents(
+    context: &Context,
+    service: &Service,
+    build: &Build,
+    wishes: &BuildWishes,
+) -> Result<BTreeMap<String, PathBuf>, CommandError> {
+    let given = wishes.ssh.iter().flat_map(|list| list.split(',')).map(|text| {
+        let (id, path) = text.split_once('=').unwrap_or((text, ""));
+        (id.to_owned(), path.to_owned())
+    });
+    let all = build
+        .ssh
+        .0
+        .iter()
+        .map(|key| (key.id.clone(), key.path.clone()))
+        .chain(given);
+    let mut agents = BTreeMap::new();
+    for (id, path) in all {
+        let path = match path.as_str() {
+            "" => context.environment.get("SSH_AUTH_SOCK").cloned().unwrap_or_default(),
+            path => path.to_owned(),
+        };
+        if path.is_empty() {
+            return Err(CommandError::message(format!(
+                "service \"{}\": invalid empty ssh agent socket: make sure SSH_AUTH_SOCK is set",
+                service.name
+            )));
+        }
+        let found = std::fs::metadata(&path).map_err(|error| {
+            CommandError::message(format!("service \"{}\": ssh {id}: {path}: {error}", service.name))
+        })?;
+        if !std::os::unix::fs::FileTypeExt::is_socket(&found.file_type()) {
+            return Err(CommandError::message(format!(
+                "service \"{}\": ssh {id}: {path} is a key, and builds are given agents only: add it to one \
+                 (ssh-add {path}) and use `ssh: [{id}]`",
+                service.name
+            )));
+        }
+        agents.insert(id, PathBuf::from(path));
+    }
+    Ok(agents)
+}
+
+fn files(project: &Project, build: &Build) -> BuildContext {
+    BuildContext {
+        directory: directory(&project.working_dir, &build.context),
+        dockerfile: match build.dockerfile.as_str() {
+            "" => "Dockerfile".into(),
+            dockerfile => dockerfile.into(),
+        },
+        inline: Some(build.dockerfile_inline.clone()).filter(|text| !text.is_empty()),
+    }
+}
+
+fn labels_of<'b>(project: &'b Project, service: &'b Service, build: &'b Build) -> BTreeMap<&'b str, &'b str> {
+    let mut labels: BTreeMap<&str, &str> = build.labels.iter().map(|(name, value)| (&**name, &**value)).collect();
+    labels.extend([
+        (labels::PROJECT, project.name.as_str()),
+        (labels::SERVICE, service.name.as_str()),
+        (labels::VERSION, labels::COMPATIBLE_VERSION),
+    ]);
+    labels
+}
+
+fn platform_of<'b>(service: &'b Service, build: &'b Build) -> &'b str {
+    build
+        .platforms
+        .first()
+        .map(String::as_str)
+        .filter(|platform| !platform.is_empty())
+        .unwrap_or(&service.platform)
+}
+
+/// Gives an image its other names.
+async fn tag(engine: &Engine, build: &Build, id: &str) -> Result<(), CommandError> {
     for tag in &build.tags {
         let (repository, tag) = split_tag(tag);
         let tag = if tag.is_empty() { "latest" } else { tag };
         let path = format!(
             "/images/{}/tag?repo={}&tag={}",
-            percent_encode(&id),
+            percent_encode(id),
             percent_encode(repository),
             percent_encode(tag)
         );
         engine.request(http::Method::POST, &path, None).await?;
     }
-    Ok(id)
+    Ok(())
 }
 
 /// Names what the classic build request has no words for, rather than leaving it out in silence.
@@ -117,7 +348,10 @@ fn refuse_what_the_engine_cannot(context: &Context, service: &Service, build: &B
         (!build.ssh.0.is_empty(), "ssh"),
         (!build.additional_contexts.is_empty(), "additional_contexts"),
         (build.platforms.len() > 1, "platforms (more than one)"),
-        (is_remote(&build.context), "a context that is not a local directory"),
+        (
+            crate::build::is_remote(&build.context),
+            "a context that is not a local directory",
+        ),
     ];
     match asked.iter().find(|(is_so, _)| *is_so) {
         Some((_, what)) => {
@@ -125,10 +359,6 @@ fn refuse_what_the_engine_cannot(context: &Context, service: &Service, build: &B
         }
         None => Ok(()),
     }
-}
-
-fn is_remote(context: &str) -> bool {
-    context.contains("://") || context.starts_with("git@") || context.starts_with("github.com/")
 }
 
 fn directory(project: &std::path::Path, context: &str) -> PathBuf {
@@ -145,18 +375,8 @@ fn request(
     files: &BuildContext,
     image: &str,
 ) -> String {
-    let mut labels: BTreeMap<&str, &str> = build.labels.iter().map(|(name, value)| (&**name, &**value)).collect();
-    labels.extend([
-        (labels::PROJECT, project.name.as_str()),
-        (labels::SERVICE, service.name.as_str()),
-        (labels::VERSION, labels::COMPATIBLE_VERSION),
-    ]);
-    let platform = build
-        .platforms
-        .first()
-        .map(String::as_str)
-        .filter(|platform| !platform.is_empty())
-        .unwrap_or(&service.platform);
+    let labels = labels_of(project, service, build);
+    let platform = platform_of(service, build);
     let json = |value: serde_json::Value| value.to_string();
     let mut pairs = vec![
         ("t", image.to_owned()),
@@ -306,22 +526,4 @@ async fn follow(context: &Context, service: &str, mut news: JsonLines, quiet: bo
         )));
     }
     Ok(id)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_directories_are_local() {
-        for (context, expected) in [
-            (".", false),
-            ("/a/b", false),
-            ("https://example.com/x.git", true),
-            ("git@github.com:a/b", true),
-            ("github.com/a/b", true),
-        ] {
-            assert_eq!(is_remote(context), expected, "{context}");
-        }
-    }
 }

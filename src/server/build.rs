@@ -1,9 +1,10 @@
 //! `/build`: images from Dockerfiles, their context as a tar or as a directory of this machine.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use base64::Engine as _;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -11,17 +12,17 @@ use super::error::ApiError;
 use super::images::{Lines, body_reader, login, reference, streaming};
 use super::request::Call;
 use super::response::{self, Answer};
-use crate::build::{self, BuildRequest, BuildSink, DockerfileSource, Plain};
+use crate::build::{self, BuildError, BuildRequest, BuildSink, DockerfileSource, Named, Plain, RemoteContext};
 use crate::engine::config::without_nulls;
 use crate::engine::{Engine, EngineError, archive};
 use crate::image::{Image, Platform, PullOptions, Reference};
 
 /// What a build is asked for, whichever way it came.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Clone, Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 struct Wishes {
-    /// A directory of this machine; only where no tar comes along.
-    context: PathBuf,
+    /// A directory of this machine, or an address; only where no tar comes along.
+    context: String,
     dockerfile: String,
     /// The Dockerfile's text, which then is in no file.
     dockerfile_inline: Option<String>,
@@ -36,6 +37,24 @@ struct Wishes {
     extra_hosts: Vec<String>,
     shm_size: u64,
     quiet: bool,
+    no_cache_filter: Vec<String>,
+    /// Other places to take files from, by name: directories, addresses, `docker-image://…`, `oci-layout://…`.
+    contexts: BTreeMap<String, String>,
+    /// Values in base64, by id.
+    secrets: BTreeMap<String, String>,
+    /// Sockets of agents, by id.
+    agents: BTreeMap<String, PathBuf>,
+    ulimits: Vec<Ulimit>,
+    entitlements: Vec<String>,
+    privileged: bool,
+}
+
+#[derive(Clone, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Ulimit {
+    name: String,
+    soft: i64,
+    hard: i64,
 }
 
 /// `POST /build`
@@ -78,6 +97,11 @@ pub async fn from_tar(call: Call) -> Answer {
         extra_hosts: query.all("extrahosts").map(str::to_owned).collect(),
         shm_size: query.number("shmsize")?.unwrap_or_default(),
         quiet: query.flag("q"),
+        ulimits: match query.get("ulimits") {
+            Some(text) => serde_json::from_str(text)
+                .map_err(|cause| ApiError::bad_request(format!("error reading ulimits: {cause}")))?,
+            None => Vec::new(),
+        },
         ..Wishes::default()
     };
     let login = login(&call);
@@ -112,14 +136,57 @@ pub async fn from_directory(call: Call) -> Answer {
     let body = without_nulls(call.json::<Value>().await?);
     let wishes: Wishes =
         serde_json::from_value(body).map_err(|cause| ApiError::bad_request(format!("invalid JSON: {cause}")))?;
-    if !wishes.context.is_absolute() {
+    let is_remote = build::is_remote(&wishes.context);
+    if !is_remote && !Path::new(&wishes.context).is_absolute() {
         return Err(ApiError::bad_request("the context must be an absolute path"));
     }
-    let mut request = request(&engine, wishes.context.clone(), &wishes)?;
+    let mut request = request(&engine, PathBuf::from(&wishes.context), &wishes)?;
     request.pull_options.login = login;
     Ok(streaming(&engine.clone(), move |lines| async move {
-        run(&engine, request, &wishes, &lines).await;
+        // What is fetched lasts as long as it is built from.
+        let mut fetched = Vec::new();
+        match fetch(&engine, &mut request, &wishes, &mut fetched).await {
+            Ok(()) => run(&engine, request, &wishes, &lines).await,
+            Err(cause) => lines.fail(&BuildError::from(cause).message()),
+        }
+        let _ = engine.blocking(move || drop(fetched)).await;
     }))
+}
+
+/// Gets what the build takes from elsewhere, and finds the contexts that have names.
+async fn fetch(
+    engine: &Engine,
+    request: &mut BuildRequest,
+    wishes: &Wishes,
+    fetched: &mut Vec<RemoteContext>,
+) -> Result<(), build::Problem> {
+    let silent: BuildSink = Arc::new(|_| {});
+    if build::is_remote(&wishes.context) {
+        let context = build::open_context(&wishes.context, &engine.store, &silent).await?;
+        request.context = context.directory().to_owned();
+        if let Some(text) = &context.dockerfile {
+            request.dockerfile = DockerfileSource::Inline(text.clone());
+        }
+        fetched.push(context);
+    }
+    for (name, place) in &wishes.contexts {
+        let named = if let Some(image) = place.strip_prefix("docker-image://") {
+            Named::Image(image.to_owned())
+        } else if let Some(layout) = place.strip_prefix("oci-layout://") {
+            Named::Image(format!("oci:{layout}"))
+        } else if build::is_remote(place) {
+            let context = build::open_context(place, &engine.store, &silent).await?;
+            let directory = context.directory().to_owned();
+            fetched.push(context);
+            Named::Directory(directory)
+        } else if Path::new(place).is_dir() {
+            Named::Directory(PathBuf::from(place))
+        } else {
+            return Err(build::Problem::Context(PathBuf::from(place)));
+        };
+        request.contexts.insert(name.to_ascii_lowercase(), named);
+    }
+    Ok(())
 }
 
 fn request(engine: &Engine, context: PathBuf, wishes: &Wishes) -> Result<BuildRequest, ApiError> {
@@ -166,6 +233,21 @@ fn request(engine: &Engine, context: PathBuf, wishes: &Wishes) -> Result<BuildRe
         .collect();
     request.shm_size = Some(wishes.shm_size).filter(|size| *size > 0);
     request.pull_options = PullOptions::default();
+    request.no_cache_filter.clone_from(&wishes.no_cache_filter);
+    request.entitlements.clone_from(&wishes.entitlements);
+    request.privileged = wishes.privileged;
+    request.ulimits = wishes
+        .ulimits
+        .iter()
+        .map(|limit| (limit.name.clone(), limit.soft, limit.hard))
+        .collect();
+    for (id, value) in &wishes.secrets {
+        let value = base64::engine::general_purpose::STANDARD
+            .decode(value)
+            .map_err(|_| ApiError::bad_request(format!("the secret {id:?} is no base64")))?;
+        request.secrets.values.insert(id.clone(), value);
+    }
+    request.secrets.agents.clone_from(&wishes.agents);
     Ok(request)
 }
 
@@ -211,7 +293,11 @@ pub async fn prune(call: Call) -> Answer {
     let store = call.engine.store.clone();
     let space = call
         .engine
-        .blocking(move || store.prune_cache(|_, _| false))
+        .blocking(move || {
+            // Caches in use stay; that one cannot be read is no reason to keep the steps.
+            let caches = build::shrink_caches(&store, 0).unwrap_or(0);
+            store.prune_cache(|_, _| false).map(|space| space + caches)
+        })
         .await?
         .map_err(crate::engine::images::image_failure)?;
     Ok(response::json(

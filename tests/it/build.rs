@@ -442,3 +442,119 @@ async fn the_hosts_own_root_is_built_on_and_never_written_to() {
     bench.build().await;
     assert_eq!(bench.cached(), 6);
 }
+
+/// Returns the files below a directory that have a text in them.
+fn holding(directory: &Path, text: &[u8]) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let mut left = vec![directory.to_owned()];
+    while let Some(path) = left.pop() {
+        let kind = path.symlink_metadata().unwrap().file_type();
+        if kind.is_dir() {
+            left.extend(path.read_dir().unwrap().map(|entry| entry.unwrap().path()));
+        } else if kind.is_file() {
+            let content = std::fs::read(&path).unwrap();
+            if content.windows(text.len()).any(|window| window == text) {
+                found.push(path);
+            }
+        }
+    }
+    found
+}
+
+#[tokio::test]
+async fn a_secret_is_in_no_layer_no_history_and_no_cache_and_makes_no_step_another_one() {
+    let Some(bench) = Bench::with_busybox(&[]) else { return };
+    let canary = format!("canary-{}", std::process::id());
+    bench.write(
+        "Dockerfile",
+        &format!(
+            "{BUSYBOX}\
+             RUN --mount=type=secret,id=token,required test \"$(cat /run/secrets/token)\" != '' && echo read > /read\n\
+             RUN --mount=type=secret,id=token,env=TOKEN test -n \"$TOKEN\" && env | grep -v TOKEN > /environment\n\
+             RUN ls -A /run /dev/shm > /left 2>&1; env > /after\n"
+        ),
+    );
+    let secret = |request: &mut BuildRequest, value: &str| {
+        request
+            .secrets
+            .values
+            .insert("token".to_owned(), value.as_bytes().to_vec());
+    };
+    let image = bench.build_with(|request| secret(request, &canary)).await.unwrap();
+    assert_eq!(bench.read(&image, "/read"), "read\n");
+    assert!(!bench.read(&image, "/after").contains("TOKEN"));
+    assert!(!bench.exists(&image, "/run/secrets"));
+    assert_eq!(holding(bench.store.root(), canary.as_bytes()), Vec::<PathBuf>::new());
+    bench.build_with(|request| secret(request, "another")).await.unwrap();
+    assert_eq!(bench.cached(), 5, "the value does not count");
+    let error = bench.build_with(|request| request.no_cache = true).await.unwrap_err();
+    assert!(error.to_string().contains("secret token: not found"), "{error}");
+}
+
+#[tokio::test]
+async fn an_address_is_added_as_a_file_with_the_digest_it_must_have() {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let server = tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let mut request = [0; 4096];
+            let _ = stream.read(&mut request).await;
+            let answer = "HTTP/1.1 200 OK\r\ncontent-length: 5\r\nconnection: close\r\n\
+                          last-modified: Sat, 03 Feb 2001 04:05:06 GMT\r\n\r\nhello";
+            let _ = stream.write_all(answer.as_bytes()).await;
+        }
+    });
+    let bench = Bench::new(&[]);
+    let digest = compose::image::sha256(b"hello");
+    bench.write(
+        "Dockerfile",
+        &format!(
+            "FROM scratch\nADD --checksum={digest} http://{address}/a/file.txt?x=1 /in/\nADD http://{address}/b /name\n"
+        ),
+    );
+    let image = bench.build().await;
+    let found = bench.view(&image).find(Path::new("/in/file.txt")).unwrap().unwrap();
+    assert_eq!((found.stat.st_mode & 0o7777, found.stat.st_mtime), (0o600, 981_173_106));
+    assert_eq!(bench.read(&image, "/name"), "hello");
+    bench.build().await;
+    assert_eq!(bench.cached(), 2);
+    let wrong = digest
+        .replace(|c: char| c.is_ascii_digit(), "0")
+        .replace("sha000", "sha256");
+    bench.write(
+        "Dockerfile",
+        &format!("FROM scratch\nADD --checksum={wrong} http://{address}/a /\n"),
+    );
+    let error = bench.fails().await;
+    assert!(error.contains("digest mismatch"), "{error}");
+    server.abort();
+}
+
+#[tokio::test]
+async fn directories_that_files_lie_in_are_kept_on_request() {
+    let bench = Bench::new(&[
+        ("a/b/c.txt", "c"),
+        ("a/b/d.md", "d"),
+        ("a/e.txt", "e"),
+        (
+            "Dockerfile",
+            "FROM scratch\nCOPY --parents a/b/c.txt a/e.txt /one/\nCOPY --parents **/*.txt /two/\n\
+             COPY --parents a/./b /three/\nCOPY --parents --exclude=**/*.md a /four/\n",
+        ),
+    ]);
+    let image = bench.build().await;
+    for path in [
+        "/one/a/b/c.txt",
+        "/one/a/e.txt",
+        "/two/a/b/c.txt",
+        "/two/a/e.txt",
+        "/three/b/d.md",
+        "/four/a/b/c.txt",
+    ] {
+        assert!(bench.exists(&image, path), "{path}");
+    }
+    for path in ["/one/a/b/d.md", "/two/a/b/d.md", "/three/a", "/four/a/b/d.md"] {
+        assert!(!bench.exists(&image, path), "{path}");
+    }
+}
