@@ -20,6 +20,8 @@ want git git
 want ip iproute2
 want qemu-system-x86_64 qemu-system-x86
 want cpio cpio
+want skopeo skopeo
+want strace strace
 want newuidmap uidmap
 want pasta passt
 [ -x /bin/busybox ] && ! ldd /bin/busybox >/dev/null 2>&1 || missing+=(busybox-static)

@@ -151,6 +151,9 @@ impl Context {
         let mut header = tar::Header::new_gnu();
         header.set_size(text.len() as u64);
         header.set_mode(0o644);
+        header.set_uid(0);
+        header.set_gid(0);
+        header.set_mtime(0);
         archive
             .append_data(&mut header, FOREIGN_DOCKERFILE, text.as_slice())
             .map_err(ContextError::Write)

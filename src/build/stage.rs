@@ -449,7 +449,8 @@ impl Build {
         };
         if !self.request.pull {
             match self.request.store.get(name) {
-                Err(ImageError::NotFound(_)) => {}
+                Err(ImageError::NotFound(_) | ImageError::Damaged { .. }) => {}
+                Ok(image) if image.check().is_err() => {}
                 other => return other.map_err(failed),
             }
         }
@@ -474,7 +475,8 @@ impl Build {
     pub fn directories(&self, state: &State) -> Vec<PathBuf> {
         let layers = state.layers.iter().rev();
         let mut directories: Vec<PathBuf> = layers.map(|layer| self.request.store.layer_directory(layer)).collect();
-        directories.extend(state.directory.clone());
+        let below = state.directory.iter();
+        directories.extend(below.flat_map(|directory| self.request.store.directory_dirs(directory)));
         directories
     }
 

@@ -7,7 +7,7 @@ use super::lifecycle;
 use super::{CommandError, Context};
 use crate::client::Engine;
 use crate::image::Source;
-use crate::model::{Project, Service};
+use crate::model::{Duration, Project, Service};
 use crate::plan::observed::{self, Question};
 use crate::plan::{Execution, Observed, Options, Plan, Settings, reconcile};
 use crate::ui::stream;
@@ -159,12 +159,13 @@ pub async fn ensure_images(
     wishes: &ImageWishes<'_>,
     separator: &str,
 ) -> Result<(), CommandError> {
-    let is_there = |service: &Service| observed.images.contains_key(&project.image_name(service, separator));
+    let there = |service: &Service| observed.images.get(&project.image_name(service, separator));
+    let now = jiff::Timestamp::now().as_second();
     let mut renewed = BTreeSet::new();
     let pulled: Vec<&Service> = project
         .services
         .values()
-        .filter(|service| must_pull(service, is_there(service)))
+        .filter(|service| must_pull(service, there(service).map(|image| image.tagged), now))
         .collect();
     if !pulled.is_empty() {
         super::pulling::pull_images(context, engine, project, &pulled, wishes.quiet_pull).await?;
@@ -198,16 +199,30 @@ pub async fn ensure_images(
     }
     Ok(())
 }
-/// Returns whether the service's image has to be asked of a registry.
-// docker/compose pkg/compose/pull.go: mustPull
-fn must_pull(service: &Service, is_there: bool) -> bool {
+
+/// Returns whether the service's image has to be asked of a registry. `there` says of an image that is here when it was last pulled,
+/// if that is known.
+// docker/compose pkg/compose/pull.go: mustPull; compose-go types/types.go: GetPullPolicy
+fn must_pull(service: &Service, there: Option<Option<i64>>, now: i64) -> bool {
     if service.image.is_empty() || service.provider.is_some() {
         return false;
     }
-    match service.pull_policy.as_str() {
-        "always" => true,
-        "never" | "build" => false,
-        _ => !is_there,
+    let policy = service.pull_policy.as_str();
+    let every = match policy {
+        "always" => return true,
+        "never" | "build" => return false,
+        "daily" => "1d",
+        "weekly" => "1w",
+        other => match other.strip_prefix("every_") {
+            Some(span) => span,
+            None => return there.is_none(),
+        },
+    };
+    // What is no span asks every time: better too often than never.
+    let every: Duration = every.parse().unwrap_or_default();
+    match there {
+        None => true,
+        Some(tagged) => now > tagged.unwrap_or(0).saturating_add(every.0 / 1_000_000_000),
     }
 }
 
@@ -217,13 +232,13 @@ mod tests {
 
     #[test]
     fn images_are_pulled_by_policy() {
-        let pulled = |image: &str, policy: &str, is_there| {
+        let pulled = |image: &str, policy: &str, is_there: bool| {
             let service = Service {
                 image: image.into(),
                 pull_policy: policy.into(),
                 ..Service::default()
             };
-            must_pull(&service, is_there)
+            must_pull(&service, is_there.then_some(Some(1_000_000)), 1_000_000 + 3 * 24 * 3600)
         };
         for (image, policy, is_there, expected) in [
             ("i", "", true, false),
@@ -233,6 +248,11 @@ mod tests {
             ("i", "never", false, false),
             ("i", "build", false, false),
             ("", "always", false, false),
+            ("i", "daily", true, true),
+            ("i", "weekly", true, false),
+            ("i", "weekly", false, true),
+            ("i", "every_2d12h", true, true),
+            ("i", "every_73h", true, false),
         ] {
             assert_eq!(pulled(image, policy, is_there), expected, "{image} {policy} {is_there}");
         }

@@ -419,6 +419,14 @@ pub fn unpack_context<R: Read + 'static>(directory: &Path, tar: R) -> io::Result
 }
 
 /// Unpacks a tar below an open directory, and follows no link on the way.
+/// Returns a number of a header. One that was left blank is nought, as Go reads it; some writers leave the owner so.
+fn number(field: &[u8], value: io::Result<u64>) -> io::Result<u64> {
+    match field.iter().all(|byte| matches!(byte, 0 | b' ')) {
+        true => Ok(0),
+        false => value,
+    }
+}
+
 fn unpack<R: Read + 'static>(target: &OwnedFd, tar: R, keep_kinds: bool) -> io::Result<()> {
     let mut archive = tar::Archive::new(decompressed(tar)?);
     unpack_entries(target, &mut archive, keep_kinds)?;
@@ -441,7 +449,7 @@ fn unpack_entries<R: Read>(target: &OwnedFd, archive: &mut tar::Archive<R>, keep
             continue;
         }
         let mode = Mode::from_raw_mode(header.mode()? & 0o7777);
-        let modified = i64::try_from(header.mtime()?).unwrap_or_default();
+        let modified = i64::try_from(number(&header.as_old().mtime, header.mtime())?).unwrap_or_default();
         if path.as_os_str().is_empty() {
             // The directory itself, which exists and keeps its owner.
             continue;
@@ -507,8 +515,10 @@ fn unpack_entries<R: Read>(target: &OwnedFd, archive: &mut tar::Archive<R>, keep
                 io::copy(&mut entry, &mut file)?;
             }
         }
-        let owner = user_namespace::user_for(u32::try_from(header.uid()?).unwrap_or_default());
-        let group = user_namespace::group_for(u32::try_from(header.gid()?).unwrap_or_default());
+        let owner =
+            user_namespace::user_for(u32::try_from(number(&header.as_old().uid, header.uid())?).unwrap_or_default());
+        let group =
+            user_namespace::group_for(u32::try_from(number(&header.as_old().gid, header.gid())?).unwrap_or_default());
         rustix::fs::chownat(&parent, &name, Some(owner), Some(group), AtFlags::SYMLINK_NOFOLLOW)?;
         if kind != tar::EntryType::Symlink {
             rustix::fs::chmodat(&parent, &name, mode, AtFlags::empty())?;

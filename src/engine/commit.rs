@@ -103,7 +103,7 @@ fn set<'k>(keys: impl Iterator<Item = &'k String>) -> IndexMap<String, Empty> {
 }
 
 /// Carries out one instruction of a Dockerfile on a configuration.
-fn apply(config: &mut ContainerConfig, change: &str) -> Result<()> {
+pub fn apply(config: &mut ContainerConfig, change: &str) -> Result<()> {
     let wrong = || EngineError::InvalidParameter(format!("invalid change: {change}"));
     let (instruction, rest) = change.trim().split_once(char::is_whitespace).ok_or_else(wrong)?;
     let rest = rest.trim();

@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use super::config::{CreateBody, Endpoint, Set};
 use super::container::{Container, Record, State, new_id};
 use super::files::Durability;
+use super::images::image_failure;
 use super::mounts::{self, MountPoint};
 use super::{Engine, EngineError, Result, containers, merge, populate, volumes};
 use crate::image;
@@ -26,6 +27,7 @@ impl Engine {
             return Err(EngineError::InvalidParameter("no image specified".to_owned()));
         }
         let image = self.image(&config.image)?;
+        image.check().map_err(image_failure)?;
         let id = new_id();
         merge::with_image(&mut config, &image.config.config);
         merge::settle(&mut config, &mut host, &id)?;

@@ -36,6 +36,9 @@ pub enum EngineError {
     /// The image store or a registry failed.
     #[error("{0}")]
     Image(String),
+    /// An image is not whole any more; to whoever wants to use it that is as if it were not there, so that clients pull it.
+    #[error("{0}")]
+    DamagedImage(String),
     /// A file of the engine could not be read or written.
     #[error("{attempt} {path:?}")]
     File {

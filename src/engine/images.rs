@@ -68,9 +68,16 @@ impl Engine {
     }
 
     /// Removes a name, and with its last name the image.
-    pub fn remove_image(&self, name: &str, force: bool, prune: bool) -> Result<Vec<Removed>> {
-        let image = self.image(name)?;
-        let removed = self
+    ///
+    /// Says also how many bytes that frees.
+    pub fn remove_image(&self, name: &str, force: bool, prune: bool) -> Result<(Vec<Removed>, u64)> {
+        let id = match self.image(name) {
+            Ok(image) => image.id,
+            // What is damaged can be removed all the same.
+            Err(EngineError::DamagedImage(_)) => name.to_owned(),
+            Err(error) => return Err(error),
+        };
+        let (removed, freed) = self
             .store
             .remove(name, force, prune, &self.image_users())
             .map_err(image_failure)?;
@@ -78,7 +85,7 @@ impl Engine {
             match one {
                 Removed::Untagged(name) => {
                     self.events
-                        .publish("image", "untag", &image.id, [("name".to_owned(), name.clone())].into())
+                        .publish("image", "untag", &id, [("name".to_owned(), name.clone())].into())
                 }
                 Removed::Deleted(id) => {
                     self.events
@@ -86,7 +93,7 @@ impl Engine {
                 }
             }
         }
-        Ok(removed)
+        Ok((removed, freed))
     }
 
     /// Returns the images of a list as the API writes them.
@@ -139,6 +146,7 @@ impl Engine {
     /// Returns an image as `inspect` prints it.
     pub fn inspect_image(&self, name: &str) -> Result<Value> {
         let image = self.image(name)?;
+        image.check().map_err(image_failure)?;
         let layers = self.layers(&image);
         let config = &image.config;
         let of_container = &config.config;
@@ -253,12 +261,10 @@ impl Engine {
                 names.push(image.id.clone());
             }
             for name in names {
-                let Ok(removed) = self.remove_image(&name, false, true) else {
+                let Ok((removed, freed)) = self.remove_image(&name, false, true) else {
                     continue;
                 };
-                if removed.iter().any(|one| matches!(one, Removed::Deleted(_))) {
-                    space += image.size;
-                }
+                space += freed;
                 deleted.extend(removed.iter().map(removed_json));
             }
         }
@@ -299,6 +305,7 @@ pub fn image_failure(cause: ImageError) -> EngineError {
     let text = super::error::chain(&cause);
     match cause {
         ImageError::NotFound(_) => EngineError::NotFound(text),
+        ImageError::Damaged { .. } => EngineError::DamagedImage(text),
         ImageError::Conflict(_) => EngineError::Conflict(text),
         ImageError::Reference(_) | ImageError::NotADirectory(_) | ImageError::Archive { .. } => {
             EngineError::InvalidParameter(text)

@@ -18,6 +18,7 @@ impl Engine {
     /// Starts a container's process.
     pub(super) async fn launch(self: &Arc<Self>, container: &Arc<Container>) -> Result<runtime::Container> {
         let image = self.image_of(&container.record())?;
+        image.check().map_err(super::images::image_failure)?;
         self.check_mounts(container)?;
         self.mount_events(container);
         let sandbox = self

@@ -41,6 +41,7 @@ mod spec;
 pub mod stats;
 pub mod time;
 mod top;
+pub mod usage;
 pub mod volumes;
 
 use std::os::fd::OwnedFd;

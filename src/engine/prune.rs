@@ -7,7 +7,8 @@ use jiff::Timestamp;
 use super::config::StringMap;
 use super::container::Status;
 use super::filters::Filters;
-use super::{Engine, EngineError, Result, disk, time};
+use super::{Engine, EngineError, Result, time};
+use crate::image::Blocks;
 
 impl Engine {
     /// Removes containers that do not run; returns their ids and the room they took.
@@ -26,7 +27,7 @@ impl Engine {
             if !matches {
                 continue;
             }
-            let size = disk::size(&container.dir.join("upper"));
+            let size = Blocks::default().of(&container.dir);
             if self.remove(&container, false, false).await.is_ok() {
                 space += size;
                 removed.push(container.id.clone());
@@ -47,7 +48,7 @@ impl Engine {
             if !(all || volume.is_anonymous()) || !filters.labels_match(&labels) {
                 continue;
             }
-            let size = disk::size(&self.volumes.data_dir(&volume.name));
+            let size = Blocks::default().of(&self.volumes.home(&volume.name));
             if self.remove_volume(&volume.name, false).is_ok() {
                 space += size;
                 removed.push(volume.name);

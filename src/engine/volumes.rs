@@ -104,6 +104,11 @@ impl Volumes {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Returns the directory of a volume's record and content.
+    pub fn home(&self, name: &str) -> PathBuf {
+        self.dir.join(name)
+    }
+
     /// Returns where a volume's content lies.
     pub fn data_dir(&self, name: &str) -> PathBuf {
         self.dir.join(name).join("_data")

@@ -69,11 +69,29 @@ fn default_network(root: &mut Node) -> Result<(), Diagnostic> {
     Ok(())
 }
 
+/// A service that podman-compose runs in a directory, `x-podman.rootfs: PATH`, has that for an image. Writing never reaches the
+/// directory, so `:O`, which asks for that, changes nothing.
+// podman-compose docs/Extensions.md
+fn root_directory(service: &mut Mapping) {
+    if service.contains_key("image") || service.contains_key("build") || service.contains_key("provider") {
+        return;
+    }
+    let Some(directory) = service.get("x-podman.rootfs") else {
+        return;
+    };
+    let (Some(path), span) = (directory.as_str(), directory.span) else {
+        return;
+    };
+    let path = path.strip_suffix(":O").unwrap_or(path);
+    service.insert("image", span, Node::string(format!("rootfs:{path}"), span));
+}
+
 fn normalize_service(service: &mut Node, variables: &Variables) {
     let span = service.span;
     let Some(service) = service.as_mapping_mut() else {
         return;
     };
+    root_directory(service);
     if let Some(policy) = service.get_mut("pull_policy")
         && policy.as_str() == Some("if_not_present")
     {

@@ -70,6 +70,8 @@ pub(super) struct DescriptorPlatform {
 #[serde(rename_all = "camelCase")]
 pub(super) struct Manifest {
     #[serde(default)]
+    schema_version: u32,
+    #[serde(default)]
     pub media_type: Option<String>,
     #[serde(default)]
     pub config: Option<Descriptor>,
@@ -83,6 +85,9 @@ impl Manifest {
     /// Reads a manifest. One that is also an index, or says it is the other, could mean two things to two readers.
     pub(super) fn parse(bytes: &[u8], what: &str) -> Result<Self, ImageError> {
         let manifest: Self = serde_json::from_slice(bytes).map_err(ImageError::document(what))?;
+        if manifest.schema_version == 1 {
+            return Err(ImageError::SchemaOne(what.to_owned()));
+        }
         let is_index = manifest.manifests.is_some();
         let is_image = manifest.config.is_some() || manifest.layers.is_some();
         let agrees = match manifest.media_type.as_deref() {
@@ -175,6 +180,10 @@ impl Store {
 
     /// Reads every image of an archive that comes as a stream, as `docker load` does.
     pub fn load(&self, from: impl Read, progress: &ProgressSink) -> Result<Vec<Loaded>, ImageError> {
+        self.tidied(self.load_all(from, progress))
+    }
+
+    fn load_all(&self, from: impl Read, progress: &ProgressSink) -> Result<Vec<Loaded>, ImageError> {
         let _working = self.working()?;
         let files = Files::stream(from, Path::new("archive"), &self.root().join("tmp"))?;
         let loaded = if files.has("manifest.json") {
@@ -201,7 +210,11 @@ impl Store {
     }
 
     /// Makes an image of a plain tar of a file system, as `docker import` does.
-    pub fn import(
+    pub fn import(&self, from: impl Read, config: ImageConfig, name: Option<&Reference>) -> Result<Image, ImageError> {
+        self.tidied(self.import_whole(from, config, name))
+    }
+
+    fn import_whole(
         &self,
         from: impl Read,
         mut config: ImageConfig,
@@ -230,7 +243,6 @@ impl Store {
         };
         let info = self.finish(unfinished, Some(blob))?;
         config.rootfs.diff_ids = vec![info.diff_id];
-        self.sync()?;
         self.add(&config, name.map(std::slice::from_ref).unwrap_or_default(), None)
     }
 
@@ -433,11 +445,7 @@ impl Store {
                 .collect::<Result<Vec<_>, _>>()
         })?;
         let diff_ids: Vec<String> = layers.iter().map(|layer| layer.diff_id.to_owned()).collect();
-        self.settle(&diff_ids)?;
-        if !missing.is_empty() {
-            self.sync()?;
-        }
-        Ok(())
+        self.settle(&diff_ids)
     }
 
     fn load_layer(
@@ -508,6 +516,7 @@ impl Store {
         let mut manifests: Vec<serde_json::Value> = Vec::new();
         for name in names {
             let image = self.get(name)?;
+            image.check()?;
             if let Some(directory) = &image.directory {
                 return Err(ImageError::DirectoryView {
                     image: name.clone(),

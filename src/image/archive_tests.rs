@@ -223,11 +223,11 @@ fn names_tags_and_removal_are_dockers() {
     );
     use crate::image::Removed::{Deleted, Untagged};
     assert_eq!(
-        store.remove("made/here:1", false, true, &[]).unwrap(),
+        store.remove("made/here:1", false, true, &[]).unwrap().0,
         [Untagged("made/here:1".to_owned())]
     );
     assert_eq!(
-        store.remove(&image.id, false, true, &[]).unwrap(),
+        store.remove(&image.id, false, true, &[]).unwrap().0,
         [
             Untagged("localhost:5000/other:latest".to_owned()),
             Deleted(image.id.clone())
@@ -268,6 +268,6 @@ fn a_config_that_changed_on_disk_is_found() {
     let again = Store::open(directory.path().join("images")).unwrap();
     assert!(matches!(
         again.get("made/here:1").unwrap_err(),
-        ImageError::Digest { .. }
+        ImageError::Damaged { .. }
     ));
 }

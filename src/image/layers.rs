@@ -3,14 +3,16 @@
 use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, BufReader, Read, Write};
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use super::digest::{self, HashingReader, HashingWriter};
 use super::index;
 use super::pack::{self, PackOptions};
 use super::store::{Blob, LayerInfo, Store};
 use super::unpack::{self, Limits, UnpackError};
+use super::usage::Blocks;
 use super::{ImageError, sha256};
 
 /// How a layer is compressed, found in its first bytes: media types lie.
@@ -20,6 +22,12 @@ pub(super) enum Compression {
     Gzip,
     Zstd,
 }
+
+/// Describes a layer all of whose files have reached the disk.
+const DESCRIPTION: &str = "layer.json";
+
+/// Lists directories that wait for the layers below.
+const IMPLIED: &str = "implied.json";
 
 pub(super) const MEDIA_TYPE_TAR: &str = "application/vnd.oci.image.layer.v1.tar";
 pub(super) const MEDIA_TYPE_GZIP: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
@@ -107,6 +115,49 @@ pub(super) struct Unfinished {
     scratch: Scratch,
     pub diff_id: String,
     size: u64,
+}
+
+/// Held by the process that fetches a layer.
+pub(super) struct Fetching {
+    path: PathBuf,
+    _file: File,
+}
+
+impl Unfinished {
+    pub(super) fn directory(&self) -> PathBuf {
+        self.scratch.upper()
+    }
+
+    /// Returns the directories that the tar implies but does not list.
+    pub(super) fn implied(&self) -> Result<Vec<PathBuf>, ImageError> {
+        let list = self.scratch.path().join(IMPLIED);
+        if list.is_file() {
+            index::read(&list)
+        } else {
+            Ok(Vec::new())
+        }
+    }
+}
+
+impl Drop for Fetching {
+    fn drop(&mut self) {
+        // Whoever waits has it open. Should a third one begin anew, a layer is fetched twice, and one of them thrown away.
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
+/// Describes a layer some of whose files may not have reached the disk: as long as the machine does not start anew, they are there.
+fn unsynced_description() -> String {
+    static BOOT: OnceLock<String> = OnceLock::new();
+    let boot = BOOT.get_or_init(|| {
+        let id = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+        match id.trim() {
+            // Nothing is known of other processes then, so it counts for this one.
+            "" => std::process::id().to_string(),
+            id => id.to_owned(),
+        }
+    });
+    format!("unsynced-{boot}.json")
 }
 
 impl Store {
@@ -234,7 +285,7 @@ impl Store {
             });
         }
         if !unpacked.implied.is_empty() {
-            let path = scratch.path().join("implied.json");
+            let path = scratch.path().join(IMPLIED);
             let list: Vec<String> = unpacked.implied.iter().map(|path| path.display().to_string()).collect();
             index::write(&path, &list)?;
         }
@@ -258,7 +309,7 @@ impl Store {
     /// Settles the directories that layers (bottom first) only implied, once all of them are there.
     pub(super) fn settle(&self, layers: &[String]) -> Result<(), ImageError> {
         for (position, layer) in layers.iter().enumerate() {
-            let list = self.layer_home(layer).join("implied.json");
+            let list = self.layer_home(layer).join(IMPLIED);
             if !list.is_file() {
                 continue;
             }
@@ -283,7 +334,7 @@ impl Store {
         for entry in fs::read_dir(&made).map_err(ImageError::file("read", &made))? {
             let entry = entry.map_err(ImageError::file("read", &made))?;
             let path = entry.path();
-            if matches!(entry.file_name().to_str(), Some("fs" | "implied.json")) {
+            if matches!(entry.file_name().to_str(), Some("fs" | IMPLIED)) {
                 continue;
             }
             let removed = if path.is_dir() {
@@ -294,18 +345,25 @@ impl Store {
             removed.map_err(ImageError::file("remove", &path))?;
         }
         let description = serde_json::to_vec(&info).map_err(ImageError::document("a layer's description"))?;
-        let path = scratch.path().join("layer.json");
-        fs::write(&path, description).map_err(ImageError::file("write", &path))?;
-        match fs::rename(scratch.path(), &home) {
-            Ok(()) => {
-                // The directory has its final name; there is nothing left under the old one.
-                let _ = scratch.directory.keep();
-                Ok(info)
+        let path = scratch.path().join(unsynced_description());
+        fs::write(&path, index::seal(description)).map_err(ImageError::file("write", &path))?;
+        let mut renamed = fs::rename(scratch.path(), &home);
+        if renamed.is_err() {
+            // Someone else finished the same layer first; theirs is as good, unless it is no layer (any more).
+            if let Ok(info) = self.read_layer(&info.diff_id) {
+                return Ok(info);
             }
-            // Someone else finished the same layer first; theirs is as good.
-            Err(_) if home.join("layer.json").is_file() => self.layer(&info.diff_id),
-            Err(error) => Err(ImageError::file("create", &home)(error)),
+            if home.is_dir() {
+                self.discard(&home)?;
+                renamed = fs::rename(scratch.path(), &home);
+            }
         }
+        renamed.map_err(ImageError::file("create", &home))?;
+        // The directory has its final name; there is nothing left under the old one.
+        let _ = scratch.directory.keep();
+        self.set_unsynced(&info.diff_id);
+        self.forget_layer(&info.diff_id);
+        Ok(info)
     }
 
     pub(super) fn read_layer(&self, diff_id: &str) -> Result<LayerInfo, ImageError> {
@@ -316,18 +374,65 @@ impl Store {
                 actual: diff_id.to_owned(),
             });
         }
-        let path = self.layer_home(diff_id).join("layer.json");
-        let bytes = fs::read(&path).map_err(ImageError::file("read", &path))?;
-        serde_json::from_slice(&bytes).map_err(ImageError::document(path.display().to_string()))
+        let home = self.layer_home(diff_id);
+        let path = home.join(DESCRIPTION);
+        let (path, bytes) = match fs::read(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let unsynced = home.join(unsynced_description());
+                let bytes = fs::read(&unsynced).map_err(|_| ImageError::file("read", &path)(error))?;
+                self.set_unsynced(diff_id);
+                (unsynced, bytes)
+            }
+            other => (path.clone(), other.map_err(ImageError::file("read", &path))?),
+        };
+        let info: LayerInfo = index::parse(&path, &bytes)?;
+        let fs = home.join("fs");
+        if info.diff_id != diff_id || !fs.is_dir() {
+            return Err(ImageError::file("read", &fs)(io::ErrorKind::NotFound.into()));
+        }
+        Ok(info)
+    }
+
+    /// Says that a layer is not what its digest stands for, so that the next pull fetches it anew.
+    pub(super) fn distrust(&self, diff_id: &str) -> Result<(), ImageError> {
+        let home = self.layer_home(diff_id);
+        for name in [DESCRIPTION, &unsynced_description()] {
+            let path = home.join(name);
+            match fs::remove_file(&path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    return Err(ImageError::file("remove", &path)(error));
+                }
+                _ => {}
+            }
+        }
+        self.forget_layer(diff_id);
+        Ok(())
     }
 
     /// Remembers as which bytes a layer travels.
     pub(super) fn set_layer_blob(&self, diff_id: &str, blob: Blob) -> Result<(), ImageError> {
         let mut info = self.layer(diff_id)?;
         info.blob = Some(blob);
-        let bytes = serde_json::to_vec(&info).map_err(ImageError::document("a layer's description"))?;
-        let path = self.layer_home(diff_id).join("layer.json");
-        index::write_bytes(&path, &bytes, false).map_err(ImageError::file("write", &path))?;
+        self.describe_layer(&info)
+    }
+
+    /// Forgets as which bytes a layer arrived: they are not those any more, and its directory gives its tar as well.
+    pub(super) fn forget_layer_blob(&self, info: &LayerInfo) -> Result<(), ImageError> {
+        let mut info = info.clone();
+        info.blob = None;
+        self.describe_layer(&info)
+    }
+
+    fn describe_layer(&self, info: &LayerInfo) -> Result<(), ImageError> {
+        let diff_id = &info.diff_id;
+        let bytes = serde_json::to_vec(info).map_err(ImageError::document("a layer's description"))?;
+        let home = self.layer_home(diff_id);
+        let name = match home.join(DESCRIPTION).is_file() {
+            true => DESCRIPTION.to_owned(),
+            false => unsynced_description(),
+        };
+        let path = home.join(name);
+        index::write_bytes(&path, &index::seal(bytes), true).map_err(ImageError::file("write", &path))?;
         self.forget_layer(diff_id);
         Ok(())
     }
@@ -371,12 +476,14 @@ impl Store {
         self.root().join("blobs/sha256").join(digest::hex(digest))
     }
 
-    /// Keeps bytes and returns their digest.
+    /// Keeps bytes and returns their digest. What damaged bytes of that digest there were, they take the place of. They are on the
+    /// disk only after the next [`Store::sync`].
     pub(super) fn put_blob(&self, bytes: &[u8]) -> Result<String, ImageError> {
         let digest = sha256(bytes);
         let path = self.blob_path(&digest);
-        if !path.is_file() {
-            index::write_bytes(&path, bytes, true).map_err(ImageError::file("write", &path))?;
+        if fs::read(&path).ok().as_deref() != Some(bytes) {
+            index::write_bytes(&path, bytes, false).map_err(ImageError::file("write", &path))?;
+            self.set_unsynced(&digest);
         }
         Ok(digest)
     }
@@ -414,15 +521,52 @@ impl Store {
     }
 
     /// Has everything that was written reach the disk, so that an index written next cannot name what a loss of power took.
+    ///
+    /// A layer whose files may not all be there has a description that counts only until the machine starts anew; here it gets the one
+    /// that counts for ever. So a loss of power at any moment leaves whole layers and none.
     pub(super) fn sync(&self) -> Result<(), ImageError> {
+        let unsynced = self.unsynced();
+        if unsynced.is_empty() {
+            return Ok(());
+        }
         let root = self.root();
         let directory = File::open(root).map_err(ImageError::file("open", root))?;
-        rustix::fs::syncfs(&directory).map_err(|errno| ImageError::file("sync", root)(errno.into()))
+        rustix::fs::syncfs(&directory).map_err(|errno| ImageError::file("sync", root)(errno.into()))?;
+        for digest in &unsynced {
+            let home = self.layer_home(digest);
+            let path = home.join(DESCRIPTION);
+            match fs::rename(home.join(unsynced_description()), &path) {
+                // A blob, or a layer that someone else has taken care of.
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    return Err(ImageError::file("write", &path)(error));
+                }
+                _ => {}
+            }
+        }
+        self.clear_unsynced(&unsynced);
+        Ok(())
+    }
+
+    /// Returns what to hold while fetching a layer, so that no other process fetches it as well. Waits for one that does.
+    pub(super) fn fetching(&self, diff_id: &str) -> Result<Fetching, ImageError> {
+        let path = self
+            .root()
+            .join("tmp")
+            .join(format!("fetching-{}", digest::hex(diff_id)));
+        let file = File::options()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(&path)
+            .map_err(ImageError::file("open", &path))?;
+        file.lock().map_err(ImageError::file("lock", &path))?;
+        Ok(Fetching { path, _file: file })
     }
 
     /// Removes the layers and blobs that are in neither list and returns how many bytes that frees.
     pub(super) fn sweep(&self, layers: &BTreeSet<String>, blobs: &BTreeSet<String>) -> Result<u64, ImageError> {
         let mut freed = 0;
+        let mut blocks = Blocks::default();
         for (directory, keep) in [("layers", layers), ("blobs/sha256", blobs)] {
             let directory = self.root().join(directory);
             for entry in fs::read_dir(&directory).map_err(ImageError::file("read", &directory))? {
@@ -439,12 +583,11 @@ impl Store {
                 if keep.contains(&digest) {
                     continue;
                 }
+                freed += blocks.of(&path);
                 if path.is_dir() {
-                    freed += self.read_layer(&digest).map(|info| info.size).unwrap_or_default();
                     self.discard(&path)?;
                     self.forget_layer(&digest);
                 } else {
-                    freed += entry.metadata().map(|file| file.size()).unwrap_or_default();
                     fs::remove_file(&path).map_err(ImageError::file("remove", &path))?;
                 }
             }

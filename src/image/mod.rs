@@ -5,20 +5,21 @@
 
 mod archive;
 mod config;
-mod credentials;
 mod digest;
 mod files;
 mod index;
 mod layers;
+mod mask;
 mod pack;
 mod progress;
 mod reference;
 mod registry;
 mod remove;
-mod settings;
 mod store;
 mod tree;
 mod unpack;
+mod usage;
+mod verify;
 mod view;
 
 pub use archive::Loaded;
@@ -31,11 +32,12 @@ pub use pack::{PackError, PackOptions, pack_directory};
 pub use progress::{Progress, ProgressSink, silent};
 pub use reference::{Reference, ReferenceError, Source};
 pub(crate) use registry::use_tls;
-pub use registry::{Login, PullOptions, PushOptions, RegistryError};
+pub use registry::{CertificateError, Login, PullOptions, PushOptions, RegistryError, Settings, TransportError};
 pub use remove::{Conflict, ImageUser, Removed};
-pub use settings::Settings;
 pub use store::{Blob, CacheRecord, Image, LayerInfo, Store};
 pub use unpack::{Limits, UnpackError, Unpacked, unpack_layer};
+pub use usage::{Blocks, StoreUsage};
+pub use verify::Damage;
 pub use view::{FileKind, Found, View};
 
 use std::io;
@@ -63,6 +65,10 @@ pub enum ImageError {
         expected: String,
         actual: String,
     },
+    #[error(
+        "image {image} is damaged: {what} is missing or is not what its digest says; pull or build it again to mend it"
+    )]
+    Damaged { image: String, what: String },
     #[error("cannot read {what}")]
     Document {
         what: String,
@@ -99,8 +105,12 @@ pub enum ImageError {
     },
     #[error("rootfs:{}: not a directory", .0.display())]
     NotADirectory(PathBuf),
-    #[error("unsupported layer media type {0}")]
+    #[error("unsupported media type {0}")]
     MediaType(String),
+    #[error(
+        "{0} is in the format of Docker before 1.10 (manifest version 2, schema 1), which is not supported any more; push it again with a newer version"
+    )]
+    SchemaOne(String),
 }
 
 /// Why a file is no archive of images.

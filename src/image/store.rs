@@ -5,8 +5,9 @@
 //! <root>/cache.json               what build steps made
 //! <root>/blobs/sha256/<digest>    configs, manifests, layers as they arrived
 //! <root>/layers/<diff id>/fs      a layer as overlayfs mounts it
-//! <root>/layers/<diff id>/layer.json
+//! <root>/layers/<diff id>/layer.json    there once all of it has reached the disk
 //! <root>/scaffold                 a bottom layer that has only mount points
+//! <root>/masks/<digest>           what covers other people's things where the machine's root is a container's
 //! <root>/tmp                      what is being made; renamed into place when whole
 //! ```
 
@@ -21,7 +22,7 @@ use super::config::ImageConfig;
 use super::index::{self, ImageRecord, Index, SourceRecord, Stamp};
 use super::reference::{Reference, Source};
 use super::remove::{self, Case, ImageUser, Removed};
-use super::{ImageError, digest};
+use super::{ImageError, UnpackError, digest};
 
 /// Images and their layers on this machine. Cheap to clone; all clones are one store.
 #[derive(Clone)]
@@ -34,6 +35,8 @@ pub(super) struct Inner {
     state: Mutex<State>,
     /// Layers that are being pulled, by diff id.
     flights: Mutex<HashMap<String, Flight>>,
+    /// Layers and blobs that may not have reached the disk yet.
+    unsynced: Mutex<BTreeSet<String>>,
     /// Held shared as long as the store is open, so that nobody clears its unfinished work away.
     _open: File,
 }
@@ -49,6 +52,8 @@ struct State {
     cache_stamp: Stamp,
     configs: HashMap<String, Arc<ImageConfig>>,
     layers: HashMap<String, LayerInfo>,
+    /// The index was damaged, and an older one may not name everything that is in use: nothing is collected by it.
+    is_recovered: bool,
 }
 
 /// What is known of an unpacked layer.
@@ -106,6 +111,21 @@ pub struct Image {
     pub manifest: Option<String>,
     /// When a name was last given to it, in seconds of the epoch.
     pub tagged: i64,
+    /// Layers of it that are not here (any more): it cannot be used until it is pulled again.
+    pub missing: Vec<String>,
+}
+
+impl Image {
+    /// Returns an error that names the layer, if one is missing.
+    pub fn check(&self) -> Result<(), ImageError> {
+        match self.missing.first() {
+            Some(layer) => Err(ImageError::Damaged {
+                image: self.repo_tags.first().unwrap_or(&self.id).clone(),
+                what: format!("layer {}", digest::short(layer)),
+            }),
+            None => Ok(()),
+        }
+    }
 }
 
 impl Store {
@@ -128,14 +148,21 @@ impl Store {
             .map_err(ImageError::file("open", &lock_path))?;
         // Alone: whatever is unfinished belongs to a process that is gone.
         if open.try_lock().is_ok() {
-            let tmp = root.join("tmp");
-            for entry in std::fs::read_dir(&tmp).map_err(ImageError::file("read", &tmp))? {
-                let path = entry.map_err(ImageError::file("read", &tmp))?.path();
-                let removed = match path.symlink_metadata() {
-                    Ok(found) if found.is_dir() => std::fs::remove_dir_all(&path),
-                    _ => std::fs::remove_file(&path),
-                };
-                removed.map_err(ImageError::file("remove", &path))?;
+            for directory in ["tmp", "", "blobs/sha256"] {
+                let directory = root.join(directory);
+                for entry in std::fs::read_dir(&directory).map_err(ImageError::file("read", &directory))? {
+                    let entry = entry.map_err(ImageError::file("read", &directory))?;
+                    let path = entry.path();
+                    let is_new = entry.file_name().as_encoded_bytes().starts_with(index::NEW.as_bytes());
+                    if !(is_new || directory.ends_with("tmp")) {
+                        continue;
+                    }
+                    let removed = match path.symlink_metadata() {
+                        Ok(found) if found.is_dir() => std::fs::remove_dir_all(&path),
+                        _ => std::fs::remove_file(&path),
+                    };
+                    removed.map_err(ImageError::file("remove", &path))?;
+                }
             }
         }
         open.lock_shared().map_err(ImageError::file("lock", &lock_path))?;
@@ -144,6 +171,7 @@ impl Store {
                 root,
                 state: Mutex::default(),
                 flights: Mutex::default(),
+                unsynced: Mutex::default(),
                 _open: open,
             }),
         };
@@ -178,7 +206,16 @@ impl Store {
             ids.sort();
             ids.into_iter().map(|(_, id)| id).collect()
         };
-        ids.into_iter().map(|id| self.image(self.state()?, &id)).collect()
+        let mut images = Vec::new();
+        for id in ids {
+            match self.image(self.state()?, &id) {
+                Ok(image) => images.push(image),
+                // The others are there all the same; whoever asks for this one is told.
+                Err(ImageError::Damaged { image, what }) => tracing::warn!(%image, %what, "an image is damaged"),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(images)
     }
 
     /// Gives an image another name.
@@ -195,14 +232,14 @@ impl Store {
         self.image(self.state()?, &id)
     }
 
-    /// Removes a name, and with its last name the image, unless one of `users` has it.
+    /// Removes a name, and with its last name the image, unless one of `users` has it. Says also how many bytes that frees.
     pub fn remove(
         &self,
         name: &str,
         force: bool,
         prune: bool,
         users: &[ImageUser],
-    ) -> Result<Vec<Removed>, ImageError> {
+    ) -> Result<(Vec<Removed>, u64), ImageError> {
         let removed = self.change(|index| {
             let mut removed = Vec::new();
             let id = find(index, name)?;
@@ -231,8 +268,8 @@ impl Store {
             finish_removal(index, users);
             Ok(removed)
         })?;
-        self.collect()?;
-        Ok(removed)
+        let freed = self.collect()?;
+        Ok((removed, freed))
     }
 
     /// Forgets the layers of images that were removed by force, once no container has them any more.
@@ -252,7 +289,26 @@ impl Store {
     pub fn layer_dirs(&self, image: &Image) -> Vec<PathBuf> {
         let layers = image.layers.iter().rev();
         let mut directories: Vec<PathBuf> = layers.map(|layer| self.layer_directory(&layer.diff_id)).collect();
-        directories.extend(image.directory.clone());
+        directories.extend(
+            image
+                .directory
+                .iter()
+                .flat_map(|directory| self.directory_dirs(directory)),
+        );
+        directories
+    }
+
+    /// Returns the directories to mount for a directory of this machine that an image or a build stands on, top first.
+    pub fn directory_dirs(&self, directory: &Path) -> Vec<PathBuf> {
+        let mut directories = Vec::new();
+        if directory == Path::new("/") {
+            // Where secrets cannot be covered there is nothing of this name, and so nothing to mount.
+            directories.push(self.mask().unwrap_or_else(|error| {
+                tracing::warn!(%error, "other people's things cannot be covered");
+                self.inner.root.join("masks/none")
+            }));
+        }
+        directories.push(directory.to_owned());
         directories
     }
 
@@ -281,6 +337,7 @@ impl Store {
         for layer in &document.rootfs.diff_ids {
             self.layer(layer)?;
         }
+        self.sync()?;
         self.change(|index| {
             let known = index.images.get(&id).cloned().unwrap_or_default();
             let mut record = ImageRecord {
@@ -296,7 +353,9 @@ impl Store {
                 let previous = index.names.insert(name.to_string(), id.clone());
                 renamed |= previous.as_ref() != Some(&id);
             }
-            if renamed || record != known {
+            // A pull that finds nothing new is worth remembering as well, for policies such as `daily`; to the hour is enough.
+            let is_old = manifest.is_some() && known.tagged + 3600 < now();
+            if renamed || is_old || record != known {
                 record.tagged = now();
             }
             index.images.insert(id.clone(), record);
@@ -332,7 +391,16 @@ impl Store {
     /// Returns what a build step made when it was last run with these inputs, if its layer is still there.
     pub fn cached(&self, key: &str) -> Result<Option<CacheRecord>, ImageError> {
         let record = self.state()?.cache.get(key).cloned();
-        Ok(record.filter(|record| record.layer.as_ref().is_none_or(|layer| self.layer(layer).is_ok())))
+        let record = record.filter(|record| record.layer.as_ref().is_none_or(|layer| self.layer(layer).is_ok()));
+        // To the day is enough for who goes first when there is no room, and spares most builds a write.
+        if let Some(record) = record.as_ref().filter(|record| record.used + 24 * 3600 < now()) {
+            let used = CacheRecord {
+                used: now(),
+                ..record.clone()
+            };
+            self.remember([(key.to_owned(), used)])?;
+        }
+        Ok(record)
     }
 
     /// Remembers what a build's steps made.
@@ -378,6 +446,9 @@ impl Store {
         }
         let (layers, mut blobs) = {
             let state = self.state()?;
+            if state.is_recovered {
+                return Ok(0);
+            }
             let mut layers: BTreeSet<String> = BTreeSet::new();
             let mut blobs: BTreeSet<String> = BTreeSet::new();
             for (id, record) in &state.index.images {
@@ -400,6 +471,17 @@ impl Store {
         Ok(freed)
     }
 
+    /// Takes away what an attempt left that failed for want of room, so that there is as much as before.
+    pub(super) fn tidied<T>(&self, result: Result<T, ImageError>) -> Result<T, ImageError> {
+        if let Err(error) = &result
+            && is_full(error)
+            && let Err(error) = self.collect()
+        {
+            tracing::warn!(%error, "what a failed attempt left cannot be removed");
+        }
+        result
+    }
+
     /// Returns what is known of an unpacked layer.
     pub fn layer(&self, diff_id: &str) -> Result<LayerInfo, ImageError> {
         if let Some(info) = self.memory().layers.get(diff_id) {
@@ -415,6 +497,24 @@ impl Store {
         let mut flights = self.inner.flights.lock().unwrap_or_else(PoisonError::into_inner);
         flights.retain(|_, flight| Arc::strong_count(flight) > 1);
         flights.entry(diff_id.to_owned()).or_default().clone()
+    }
+
+    pub(super) fn unsynced(&self) -> BTreeSet<String> {
+        self.inner
+            .unsynced
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    pub(super) fn set_unsynced(&self, digest: &str) {
+        let mut unsynced = self.inner.unsynced.lock().unwrap_or_else(PoisonError::into_inner);
+        unsynced.insert(digest.to_owned());
+    }
+
+    pub(super) fn clear_unsynced(&self, done: &BTreeSet<String>) {
+        let mut unsynced = self.inner.unsynced.lock().unwrap_or_else(PoisonError::into_inner);
+        unsynced.retain(|digest| !done.contains(digest));
     }
 
     pub(super) fn forget_layer(&self, diff_id: &str) {
@@ -440,7 +540,10 @@ impl Store {
         let config = match known {
             Some(config) => config,
             None => {
-                let bytes = self.read_blob(id)?;
+                let bytes = self.read_blob(id).map_err(|_| ImageError::Damaged {
+                    image: repo_tags.first().map_or(id, String::as_str).to_owned(),
+                    what: "the config".to_owned(),
+                })?;
                 let config: ImageConfig = serde_json::from_slice(&bytes)
                     .map_err(ImageError::document(format!("the config of image {id}")))?;
                 let config = Arc::new(config);
@@ -448,11 +551,17 @@ impl Store {
                 config
             }
         };
-        let layers = record
-            .layers
-            .iter()
-            .map(|layer| self.layer(layer))
-            .collect::<Result<Vec<_>, _>>()?;
+        let (mut layers, mut missing) = (Vec::new(), Vec::new());
+        for layer in &record.layers {
+            layers.push(self.layer(layer).unwrap_or_else(|_| {
+                missing.push(layer.clone());
+                LayerInfo {
+                    diff_id: layer.clone(),
+                    size: 0,
+                    blob: None,
+                }
+            }));
+        }
         Ok(Image {
             id: id.to_owned(),
             created: config.created.clone(),
@@ -465,7 +574,26 @@ impl Store {
             parent: record.parent,
             manifest: record.manifest,
             tagged: record.tagged,
+            missing,
         })
+    }
+
+    pub(super) fn records(&self) -> Result<Vec<(String, ImageRecord)>, ImageError> {
+        Ok(self.state()?.index.images.clone().into_iter().collect())
+    }
+
+    /// Returns names, as people write them, with the ids they stand for.
+    pub(super) fn names(&self) -> Result<Vec<(String, String)>, ImageError> {
+        let state = self.state()?;
+        let names = state.index.names.iter().filter_map(|(name, id)| {
+            let reference = Reference::parse(name).ok()?;
+            Some((reference.familiar(), id.clone()))
+        });
+        Ok(names.collect())
+    }
+
+    pub(super) fn forget_config(&self, id: &str) {
+        self.memory().configs.remove(id);
     }
 
     fn index_path(&self) -> PathBuf {
@@ -487,14 +615,28 @@ impl Store {
         let path = self.index_path();
         let stamp = Stamp::of(&path).map_err(ImageError::file("read", &path))?;
         if stamp != state.index_stamp {
-            state.index = index::read(&path)?;
-            state.index_stamp = stamp;
+            state.index = match index::read(&path) {
+                Err(ImageError::Digest { .. } | ImageError::Document { .. }) => {
+                    state.is_recovered = true;
+                    recover(&path)?
+                }
+                other => other?,
+            };
+            state.index_stamp = Stamp::of(&path).map_err(ImageError::file("read", &path))?;
         }
         let path = self.cache_path();
         let stamp = Stamp::of(&path).map_err(ImageError::file("read", &path))?;
         if stamp != state.cache_stamp {
-            state.cache = index::read(&path)?;
-            state.cache_stamp = stamp;
+            state.cache = match index::read(&path) {
+                // Everything in it can be made again.
+                Err(error @ (ImageError::Digest { .. } | ImageError::Document { .. })) => {
+                    tracing::warn!(%error, "the build cache is damaged and begins anew");
+                    index::set_aside(&path)?;
+                    BTreeMap::new()
+                }
+                other => other?,
+            };
+            state.cache_stamp = Stamp::of(&path).map_err(ImageError::file("read", &path))?;
         }
         Ok(state)
     }
@@ -526,7 +668,7 @@ impl Store {
             return Ok(result);
         }
         let path = self.index_path();
-        index::write(&path, &index)?;
+        index::write_kept(&path, &index)?;
         state.index = index;
         state.index_stamp = Stamp::of(&path).map_err(ImageError::file("read", &path))?;
         Ok(result)
@@ -538,6 +680,49 @@ impl Store {
         state.cache_stamp = Stamp::of(&path).map_err(ImageError::file("read", &path))?;
         Ok(())
     }
+}
+
+/// Puts the index as it was before its last change in the place of a damaged one.
+fn recover(path: &Path) -> Result<Index, ImageError> {
+    let previous = index::previous(path);
+    let index: Index = match index::read(&previous) {
+        Ok(index) => index,
+        Err(error) => {
+            tracing::warn!(%error, "the older list of images is damaged as well");
+            Index::default()
+        }
+    };
+    let aside = index::set_aside(path)?;
+    index::write(path, &index)?;
+    tracing::warn!(
+        damaged = %aside.display(),
+        images = index.images.len(),
+        "the list of images was damaged; this is the one before its last change"
+    );
+    Ok(index)
+}
+
+/// Returns whether an error says that the disk is full.
+fn is_full(error: &ImageError) -> bool {
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(error) = cause {
+        let is_full = match (
+            error.downcast_ref::<std::io::Error>(),
+            error.downcast_ref::<UnpackError>(),
+        ) {
+            (Some(error), _) => {
+                use std::io::ErrorKind::{QuotaExceeded, StorageFull};
+                matches!(error.kind(), StorageFull | QuotaExceeded)
+            }
+            (_, Some(UnpackError::TooLarge(_) | UnpackError::TooManyEntries(_))) => true,
+            _ => false,
+        };
+        if is_full {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
 }
 
 /// Finds an image's id by whatever a person may call it, in Docker's order: full id, name, beginning of an id.

@@ -113,6 +113,7 @@ pub fn unpack_layer<R: Read>(tar: R, into: &Path, limits: Limits) -> Result<Unpa
         unpacker.entry(entry.map_err(UnpackError::Read)?)?;
     }
     unpacker.finish_times()?;
+    unpacker.finish_implied()?;
     let size = unpacker.size;
     let implied = unpacker.implied;
     // What follows the end marker belongs to the digest as well.
@@ -347,6 +348,8 @@ impl Unpacker {
             self.overlay.set_opaque(directory.as_fd())?;
         }
         self.finish_open(directory.as_fd(), attributes)?;
+        // What the tar does describe, be it late, is its own.
+        self.implied.retain(|implied| implied != path);
         self.times.push((path.to_owned(), attributes.modified));
         self.keep_parent(path, parent);
         Ok(())
@@ -572,18 +575,35 @@ impl Unpacker {
         Ok(directory)
     }
 
+    /// Gives what the tar does not describe a time that is always the same: two unpackings of a layer are one.
+    fn finish_implied(&self) -> Result<(), UnpackError> {
+        let root = (!self.times.iter().any(|(path, _)| path.as_os_str().is_empty())).then(PathBuf::new);
+        let nothing = Timespec { tv_sec: 0, tv_nsec: 0 };
+        for path in self.implied.iter().chain(&root) {
+            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW;
+            let Ok(directory) = tree::open_in_root(self.root.as_fd(), path, flags) else {
+                continue;
+            };
+            rustix::fs::futimens(&directory, &times(nothing)).map_err(|source| UnpackError::Create {
+                path: path.clone(),
+                source: source.into(),
+            })?;
+        }
+        Ok(())
+    }
+
     fn finish_times(&mut self) -> Result<(), UnpackError> {
-        for (path, modified) in std::mem::take(&mut self.times).into_iter().rev() {
+        for (path, modified) in &self.times {
             // A later entry may have replaced the directory; then it is nobody's time any more.
             let Ok(directory) = tree::open_in_root(
                 self.root.as_fd(),
-                &path,
+                path,
                 OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW,
             ) else {
                 continue;
             };
-            rustix::fs::futimens(&directory, &times(modified)).map_err(|source| UnpackError::Create {
-                path,
+            rustix::fs::futimens(&directory, &times(*modified)).map_err(|source| UnpackError::Create {
+                path: path.clone(),
                 source: source.into(),
             })?;
         }

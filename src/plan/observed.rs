@@ -94,6 +94,8 @@ pub struct Image {
     pub os: String,
     pub architecture: String,
     pub variant: String,
+    /// When it was last pulled or tagged, in seconds of the epoch.
+    pub tagged: Option<i64>,
 }
 
 impl Container {
@@ -268,6 +270,10 @@ pub async fn images<'i>(
                 name.to_owned(),
                 Image {
                     id: image.id.unwrap_or_default(),
+                    tagged: image
+                        .metadata
+                        .as_ref()
+                        .and_then(|metadata| seconds(metadata.last_tag_time.as_ref()?)),
                     volumes: image.config.and_then(|config| config.volumes).unwrap_or_default(),
                     os: image.os.unwrap_or_default(),
                     architecture: image.architecture.unwrap_or_default(),
@@ -279,6 +285,13 @@ pub async fn images<'i>(
         }
     });
     Ok(try_join_all(inspections).await?.into_iter().flatten().collect())
+}
+
+/// Returns a moment of the engine's in seconds of the epoch.
+fn seconds(time: &impl serde::Serialize) -> Option<i64> {
+    let text = serde_json::to_value(time).ok()?;
+    let time: jiff::Timestamp = text.as_str()?.parse().ok()?;
+    Some(time.as_second())
 }
 
 async fn networks(engine: &Engine, question: &Question<'_>) -> Result<Vec<Network>, ClientError> {

@@ -270,6 +270,30 @@ async fn run(engine: &Arc<Engine>, request: BuildRequest, wishes: &Wishes, lines
         Ok(Err(cause)) => lines.fail(&crate::engine::error::chain(&cause)),
         Err(cause) => lines.fail(&cause.chain()),
     }
+    trim_cache(engine).await;
+}
+
+/// Keeps the build cache below its limit. What cannot be removed now is removed after the next build.
+async fn trim_cache(engine: &Arc<Engine>) {
+    let store = engine.store.clone();
+    let trimmed = engine.blocking(move || {
+        let limit = std::env::var("COMPOSE_BUILD_CACHE_LIMIT").ok();
+        let limit = match limit.as_deref().map(str::parse::<crate::model::Bytes>) {
+            Some(Ok(limit)) => u64::try_from(limit.0).unwrap_or(0),
+            Some(Err(error)) => {
+                tracing::warn!(%error, "COMPOSE_BUILD_CACHE_LIMIT is not heeded");
+                return Ok(0);
+            }
+            None => store.default_cache_limit().unwrap_or(u64::MAX),
+        };
+        store.trim_cache(limit)
+    });
+    match trimmed.await {
+        Ok(Ok(0)) => {}
+        Ok(Ok(bytes)) => tracing::info!(bytes, "old steps were removed from the build cache"),
+        Ok(Err(error)) => tracing::warn!(%error, "the build cache cannot be trimmed"),
+        Err(error) => tracing::warn!(%error, "the build cache cannot be trimmed"),
+    }
 }
 
 fn finished(engine: &Engine, image: &Image, wishes: &Wishes, lines: &Lines) {

@@ -43,7 +43,7 @@ pub fn history(call: &Call, name: &str) -> Answer {
 /// `DELETE /images/{name}`
 pub fn remove(call: &Call, name: &str) -> Answer {
     let prune = !call.query.flag("noprune");
-    let removed = call.engine.remove_image(name, call.query.flag("force"), prune)?;
+    let (removed, _) = call.engine.remove_image(name, call.query.flag("force"), prune)?;
     Ok(response::json(&removed.iter().map(removed_json).collect::<Vec<_>>()))
 }
 
@@ -265,8 +265,11 @@ pub fn login(call: &Call) -> Option<Login> {
         .ok()?;
     let value: Value = serde_json::from_slice(&bytes).ok()?;
     let field = |name: &str| value[name].as_str().filter(|text| !text.is_empty()).map(str::to_owned);
-    if let Some(token) = field("identitytoken").or_else(|| field("registrytoken")) {
+    if let Some(token) = field("registrytoken") {
         return Some(Login::Token(token));
+    }
+    if let Some(token) = field("identitytoken") {
+        return Some(Login::Identity(token));
     }
     Some(Login::Password {
         username: field("username")?,
@@ -370,6 +373,9 @@ async fn import(call: Call, source: &str) -> Answer {
         ..History::default()
     });
     config.created = Some(jiff::Timestamp::now().to_string());
+    for change in changes(&call) {
+        crate::engine::commit::apply(&mut config.config, &change)?;
+    }
     let engine = Arc::clone(&call.engine);
     let reader = body_reader(call.body);
     Ok(streaming(&engine.clone(), move |lines| async move {
@@ -386,6 +392,15 @@ async fn import(call: Call, source: &str) -> Answer {
             Err(cause) => lines.fail(&cause.chain()),
         }
     }))
+}
+
+/// Returns the instructions of a Dockerfile that are to change an image's configuration.
+fn changes(call: &Call) -> Vec<String> {
+    let lines = call.query.all("changes").flat_map(str::lines);
+    lines
+        .filter(|line| !line.trim().is_empty())
+        .map(str::to_owned)
+        .collect()
 }
 
 /// `POST /images/{name}/push`
@@ -433,12 +448,7 @@ pub async fn commit(call: Call) -> Answer {
         comment: call.query.get("comment").map(str::to_owned),
         author: call.query.get("author").map(str::to_owned),
         pause: call.query.flag_or("pause", true),
-        changes: call
-            .query
-            .all("changes")
-            .flat_map(|text| text.lines().map(str::to_owned).collect::<Vec<_>>())
-            .filter(|line| !line.trim().is_empty())
-            .collect(),
+        changes: changes(&call),
     };
     let image = engine.commit(&container, options).await?;
     Ok(response::json_with(StatusCode::CREATED, &json!({ "Id": image.id })))

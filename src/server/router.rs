@@ -69,6 +69,7 @@ async fn of_system(method: &Method, path: &[&str], call: Call) -> Answer {
         ("POST", ["commit"]) => images::commit(call).await,
         ("POST", ["build"]) => build::from_tar(call).await,
         ("POST", ["build", "prune"]) => build::prune(call).await,
+        ("GET", ["compose", "df"]) => system::usage(call).await,
         ("POST", ["compose", "build"]) => build::from_directory(call).await,
         ("GET", ["swarm" | "nodes" | "services" | "tasks" | "secrets" | "configs", ..]) => Err(system::no_swarm()),
         ("GET", ["plugins"]) => Ok(super::response::json(&serde_json::json!([]))),

@@ -177,7 +177,7 @@ pub async fn disk_usage(call: Call) -> Answer {
     let value = call
         .engine
         .blocking(move || -> crate::engine::Result<Value> {
-            let images = engine.list_images(&Filters::default(), false)?;
+            let mut images = engine.list_images(&Filters::default(), false)?;
             let containers = engine.list(&crate::engine::inspect::ListOptions {
                 all: true,
                 size: true,
@@ -197,22 +197,56 @@ pub async fn disk_usage(call: Call) -> Answer {
                 })
                 .collect();
             // A layer that several images have is there once.
-            let mut layers = std::collections::BTreeMap::new();
-            for image in engine.store.list().map_err(image_failure)? {
-                for layer in image.layers {
-                    layers.insert(layer.diff_id, layer.size);
-                }
+            let all = engine.store.list().map_err(image_failure)?;
+            let mut layers: std::collections::BTreeMap<&str, (u64, usize)> = std::collections::BTreeMap::new();
+            for layer in all.iter().flat_map(|image| &image.layers) {
+                layers.entry(&layer.diff_id).or_insert((layer.size, 0)).1 += 1;
+            }
+            for value in &mut images {
+                let image = all.iter().find(|image| value["Id"].as_str() == Some(&image.id));
+                let of_image = image.into_iter().flat_map(|image| &image.layers);
+                let shared =
+                    of_image.filter(|layer| layers.get(layer.diff_id.as_str()).is_some_and(|(_, count)| *count > 1));
+                value["SharedSize"] = json!(shared.map(|layer| layer.size).sum::<u64>());
+            }
+            let mut build_cache = Vec::new();
+            for (key, record) in engine.store.cache().map_err(image_failure)? {
+                let size = record
+                    .layer
+                    .as_deref()
+                    .and_then(|layer| engine.store.layer(layer).ok())
+                    .map_or(0, |info| info.size);
+                let time = |seconds| jiff::Timestamp::from_second(seconds).unwrap_or_default().to_string();
+                build_cache.push(json!({
+                    "ID": key,
+                    "Type": "regular",
+                    "Description": record.layer.clone().unwrap_or_default(),
+                    "InUse": false,
+                    "Shared": record.layer.as_deref().is_some_and(|layer| layers.contains_key(layer)),
+                    "Size": size,
+                    "CreatedAt": time(record.made),
+                    "LastUsedAt": time(record.used),
+                    "UsageCount": 1,
+                }));
             }
             Ok(json!({
-                "LayersSize": layers.values().sum::<u64>(),
+                "LayersSize": layers.values().map(|(size, _)| size).sum::<u64>(),
                 "Images": images,
                 "Containers": containers,
                 "Volumes": volumes,
-                "BuildCache": [],
+                "BuildCache": build_cache,
             }))
         })
         .await??;
     Ok(response::json(&value))
+}
+
+/// Says what everything takes on the disk, to the block.
+pub async fn usage(call: Call) -> Answer {
+    let engine = Arc::clone(&call.engine);
+    let verify = call.query.flag("verify");
+    let usage = call.engine.blocking(move || engine.usage(verify)).await??;
+    Ok(response::json(&usage))
 }
 
 /// Takes a login for good: whether it is, the registry says when it is used.

@@ -12,6 +12,7 @@ mod errors;
 mod example;
 mod grammars;
 mod image;
+mod image_registry;
 mod licences;
 mod lifecycle;
 mod net;

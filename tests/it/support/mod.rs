@@ -2,7 +2,9 @@
 #![allow(dead_code, reason = "each area uses its own part")]
 
 pub mod http;
+pub mod mock;
 pub mod registry;
+pub mod served;
 pub mod user;
 
 pub use registry::free_port;

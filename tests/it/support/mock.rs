@@ -1,0 +1,151 @@
+//! A server that does with each request what its test says.
+
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::sync::{Arc, Mutex};
+
+/// What was asked for.
+#[derive(Debug, Clone, Default)]
+pub struct Request {
+    pub method: String,
+    pub path: String,
+    pub query: String,
+    /// Names in lower case.
+    pub headers: Vec<(String, String)>,
+    pub body: Vec<u8>,
+    /// How many times this path was asked for, this time included.
+    pub time: usize,
+}
+
+impl Request {
+    pub fn header(&self, name: &str) -> Option<&str> {
+        let mut headers = self.headers.iter();
+        headers.find(|(key, _)| key == name).map(|(_, value)| value.as_str())
+    }
+
+    /// Returns the offset that a range begins at.
+    pub fn from(&self) -> Option<usize> {
+        self.header("range")?
+            .strip_prefix("bytes=")?
+            .split('-')
+            .next()?
+            .parse()
+            .ok()
+    }
+}
+
+/// What to answer.
+#[derive(Debug, Clone)]
+pub struct Reply {
+    pub status: u16,
+    pub headers: Vec<(&'static str, String)>,
+    pub body: Vec<u8>,
+    /// Ends the connection after so many bytes of the body, although the header promises all.
+    pub cut: Option<usize>,
+}
+
+impl Reply {
+    pub fn ok(body: impl Into<Vec<u8>>) -> Self {
+        Self::status(200, body)
+    }
+
+    pub fn status(status: u16, body: impl Into<Vec<u8>>) -> Self {
+        Self {
+            status,
+            headers: Vec::new(),
+            body: body.into(),
+            cut: None,
+        }
+    }
+
+    pub fn with(mut self, name: &'static str, value: impl Into<String>) -> Self {
+        self.headers.push((name, value.into()));
+        self
+    }
+
+    pub fn cut(mut self, after: usize) -> Self {
+        self.cut = Some(after);
+        self
+    }
+}
+
+type Answer = dyn Fn(&Request) -> Reply + Send + Sync;
+
+/// A running server; its threads end with the test process.
+pub struct Mock {
+    pub address: String,
+    requests: Arc<Mutex<Vec<Request>>>,
+}
+
+impl Mock {
+    pub fn start(answer: impl Fn(&Request) -> Reply + Send + Sync + 'static) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let address = listener.local_addr().expect("its address").to_string();
+        let requests = Arc::new(Mutex::new(Vec::<Request>::new()));
+        let (seen, answer): (_, Arc<Answer>) = (requests.clone(), Arc::new(answer));
+        std::thread::spawn(move || {
+            for connection in listener.incoming() {
+                let Ok(connection) = connection else { break };
+                let (seen, answer) = (seen.clone(), answer.clone());
+                std::thread::spawn(move || {
+                    // Whoever asked may have gone.
+                    let _ = serve(&connection, &*answer, &seen);
+                });
+            }
+        });
+        Self { address, requests }
+    }
+
+    /// Returns what was asked for so far.
+    pub fn requests(&self) -> Vec<Request> {
+        self.requests.lock().expect("no test panics with it").clone()
+    }
+}
+
+fn serve(mut connection: &TcpStream, answer: &Answer, seen: &Mutex<Vec<Request>>) -> std::io::Result<()> {
+    let mut reader = BufReader::new(connection);
+    let mut request = Request::default();
+    let mut line = String::new();
+    reader.by_ref().take(64 * 1024).read_line(&mut line)?;
+    let mut words = line.split_whitespace();
+    request.method = words.next().unwrap_or_default().to_owned();
+    let target = words.next().unwrap_or_default();
+    let (path, query) = target.split_once('?').unwrap_or((target, ""));
+    (request.path, request.query) = (path.to_owned(), query.to_owned());
+    loop {
+        line.clear();
+        reader.by_ref().take(64 * 1024).read_line(&mut line)?;
+        match line.trim_end().split_once(": ") {
+            Some((name, value)) => request.headers.push((name.to_ascii_lowercase(), value.to_owned())),
+            None => break,
+        }
+    }
+    let length: u64 = request
+        .header("content-length")
+        .and_then(|length| length.parse().ok())
+        .unwrap_or(0);
+    reader.take(length).read_to_end(&mut request.body)?;
+    request.time = {
+        let mut seen = seen.lock().expect("no test panics with it");
+        let time = 1 + seen.iter().filter(|other| other.path == request.path).count();
+        seen.push(request.clone());
+        time
+    };
+    let reply = answer(&request);
+    let body = if request.method == "HEAD" {
+        &[][..]
+    } else {
+        &reply.body[..]
+    };
+    let mut head = format!(
+        "HTTP/1.1 {} x\r\nContent-Length: {}\r\nConnection: close\r\n",
+        reply.status,
+        reply.body.len()
+    );
+    for (name, value) in &reply.headers {
+        head.push_str(&format!("{name}: {value}\r\n"));
+    }
+    write!(connection, "{head}\r\n")?;
+    connection.write_all(&body[..reply.cut.unwrap_or(body.len()).min(body.len())])?;
+    connection.shutdown(std::net::Shutdown::Both)
+}
