@@ -296,7 +296,7 @@ async fn clone(
     repository: &Repository,
     options: &Options,
     scratch: Scratch,
-    say: &dyn Fn(String),
+    say: &(dyn Fn(String) + Sync),
 ) -> Result<Fetched, Problem> {
     let failed = |why: String| Problem::Fetch {
         url: repository.address.clone(),

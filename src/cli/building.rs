@@ -90,11 +90,7 @@ fn add(project: &Project, name: &str, above: &mut Vec<String>, order: &mut Vec<S
     }
     above.push(name.to_owned());
     let service = project.service(name)?;
-    for (_, place) in service
-        .build
-        .iter()
-        .flat_map(|build| build.additional_contexts.0.iter())
-    {
+    for (_, place) in service.build.iter().flat_map(|build| build.additional_contexts.iter()) {
         if let Some(below) = place.strip_prefix("service:")
             && project.service(below)?.build.is_some()
         {
