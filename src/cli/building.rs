@@ -151,7 +151,7 @@ async fn build_here(
         place = directory.display().to_string();
     }
     let mut contexts = BTreeMap::new();
-    for (name, place) in &build.additional_contexts.0 {
+    for (name, place) in &build.additional_contexts {
         let place = match place.strip_prefix("service:") {
             Some(below) => {
                 let image = project.image_name(project.service(below)?, separator);
