@@ -33,4 +33,5 @@ pub mod rootless;
 pub mod runtime;
 pub mod server;
 pub mod ui;
+pub mod watch;
 pub mod yaml;

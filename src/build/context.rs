@@ -69,18 +69,23 @@ impl Context {
         Some(path.strip_prefix(directory).ok()?.to_str()?.to_owned())
     }
 
-    /// Reads the ignore file: the Dockerfile's own, else the directory's.
+    /// Reads what the engine is not sent.
     fn ignore(&self) -> Result<Ignore, ContextError> {
+        let mut ignore = self.ignore_file()?;
+        // The engine reads both, whatever they say about themselves.
+        ignore.always_include(".dockerignore");
+        ignore.always_include(&self.dockerfile_name());
+        Ok(ignore)
+    }
+
+    /// Reads the ignore file: the Dockerfile's own, else the directory's.
+    pub fn ignore_file(&self) -> Result<Ignore, ContextError> {
         let mut own = self.directory.join(&self.dockerfile).into_os_string();
         own.push(".dockerignore");
         for path in [PathBuf::from(own), self.directory.join(".dockerignore")] {
             match std::fs::read_to_string(&path) {
                 Ok(text) => {
-                    let mut ignore = Ignore::parse(&text).map_err(|source| ContextError::Pattern { path, source })?;
-                    // The engine reads both, whatever they say about themselves.
-                    ignore.always_include(".dockerignore");
-                    ignore.always_include(&self.dockerfile_name());
-                    return Ok(ignore);
+                    return Ignore::parse(&text).map_err(|source| ContextError::Pattern { path, source });
                 }
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(source) => return Err(ContextError::Read { path, source }),

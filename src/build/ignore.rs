@@ -13,6 +13,8 @@ pub struct Ignore {
 struct Pattern {
     takes_back: bool,
     tokens: Vec<Token>,
+    /// The only path that the pattern matches, if it has no wildcard.
+    literal: Option<String>,
 }
 
 /// A piece of a pattern.
@@ -63,20 +65,16 @@ impl Ignore {
             if pattern.is_empty() || pattern == "." {
                 continue;
             }
-            patterns.push(Pattern {
-                takes_back,
-                tokens: tokens(pattern).ok_or_else(|| PatternError(line.to_owned()))?,
-            });
+            let tokens = tokens(pattern).ok_or_else(|| PatternError(line.to_owned()))?;
+            patterns.push(Pattern::new(takes_back, tokens));
         }
         Ok(Self { patterns })
     }
 
     /// Takes a file back in, whatever the patterns say.
     pub fn always_include(&mut self, path: &str) {
-        self.patterns.push(Pattern {
-            takes_back: true,
-            tokens: path.chars().map(Token::Letter).collect(),
-        });
+        self.patterns
+            .push(Pattern::new(true, path.chars().map(Token::Letter).collect()));
     }
 
     /// Returns whether the file at `path`, relative to the context, stays behind.
@@ -98,7 +96,23 @@ impl Ignore {
 }
 
 impl Pattern {
+    fn new(takes_back: bool, tokens: Vec<Token>) -> Self {
+        let letter = |token: &Token| match token {
+            Token::Letter(letter) => Some(*letter),
+            _ => None,
+        };
+        Self {
+            takes_back,
+            literal: tokens.iter().map(letter).collect(),
+            tokens,
+        }
+    }
+
     fn matches_it_or_parent(&self, path: &str) -> bool {
+        if let Some(literal) = &self.literal {
+            let rest = path.strip_prefix(literal.as_str());
+            return rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+        }
         let ends = path.match_indices('/').map(|(at, _)| at).chain([path.len()]);
         ends.into_iter().any(|end| self.matches(&path[..end]))
     }
@@ -106,10 +120,11 @@ impl Pattern {
     /// Matches by keeping all places in the pattern where the text so far may have led: no pattern takes long.
     fn matches(&self, text: &str) -> bool {
         let mut places = vec![false; self.tokens.len() + 1];
+        let mut next = places.clone();
         places[0] = true;
         self.skip(&mut places);
         for letter in text.chars() {
-            let mut next = vec![false; self.tokens.len() + 1];
+            next.fill(false);
             for (at, token) in self.tokens.iter().enumerate() {
                 if !places[at] {
                     continue;
@@ -130,7 +145,7 @@ impl Pattern {
                     }
                 }
             }
-            places = next;
+            std::mem::swap(&mut places, &mut next);
             self.skip(&mut places);
         }
         places[self.tokens.len()]

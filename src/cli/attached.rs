@@ -13,10 +13,12 @@ use tokio::io::AsyncReadExt;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
 
 use super::converge::Converge;
 use super::lifecycle::with_picture;
 use super::menu::{Menu, Wish};
+use super::watching::Watching;
 use super::{CommandError, Context};
 use crate::client::events::Event;
 use crate::client::stream::{Channel, Frames};
@@ -43,6 +45,14 @@ pub struct Wishes {
     pub exit_code_from: Option<String>,
     /// Keys are listened to.
     pub menu: bool,
+}
+
+/// What happens to the project's files while its output is shown.
+pub struct Watch<'w> {
+    /// Nothing where the project has no rules.
+    pub watching: Option<&'w Watching<'w>>,
+    /// Begin with it, rather than when the user asks for it.
+    pub is_on: bool,
 }
 
 /// Which end of a container ends everything.
@@ -105,6 +115,17 @@ struct Followed {
     shown_until: i64,
 }
 
+/// A watch that is on, and how it is asked to end.
+type On<'w> = (Work<'w>, CancellationToken);
+
+/// Runs the watch that is on.
+async fn watched(on: &mut Option<On<'_>>) -> Result<(), CommandError> {
+    match on {
+        Some((run, _)) => run.await,
+        None => std::future::pending().await,
+    }
+}
+
 type Work<'w> = Pin<Box<dyn Future<Output = Result<(), CommandError>> + 'w>>;
 
 impl<'s> Session<'s> {
@@ -115,6 +136,7 @@ impl<'s> Session<'s> {
         execution: &Execution<'_>,
         logs: &'s Arc<Logs>,
         wishes: &'s Wishes,
+        watch: Watch<'s>,
     ) -> Result<ExitCode, CommandError> {
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut terminate = signal(SignalKind::terminate())?;
@@ -142,12 +164,19 @@ impl<'s> Session<'s> {
         let mut is_starting = true;
         let mut works: FuturesUnordered<Work<'_>> = FuturesUnordered::new();
         let mut signals = 0;
+        let mut on = None;
         let mut menu = match wishes.menu {
             true => Menu::show(logs)?,
             false => None,
         };
         let mut detaches = false;
-        while (is_starting || !detaches) && (is_starting || !session.alive.is_empty() || !works.is_empty()) {
+        // While files are watched, a container that ended may be restarted by the next change.
+        while (is_starting || !detaches)
+            && (is_starting
+                || !session.alive.is_empty()
+                || !works.is_empty()
+                || on.is_some() && session.stopping == Stopping::No)
+        {
             let before = session.stopping;
             let mut is_signalled = false;
             tokio::select! {
@@ -162,17 +191,27 @@ impl<'s> Session<'s> {
                         session.last_lines(&mut ends).await?;
                         return Err(error.into());
                     }
+                    if watch.is_on && session.stopping == Stopping::No {
+                        on = session.toggle(&watch, on)?;
+                    }
                 }
                 Some(end) = ends.recv() => session.output_ended(&end)?,
+                result = watched(&mut on) => {
+                    on = None;
+                    if let Err(error) = result {
+                        stream::warn(format_args!("Watch disabled with errors: {}", error.text().unwrap_or_default()));
+                    }
+                }
                 event = events.next() => match event {
                     Some(event) => session.event(&event?).await?,
                     // The engine is gone, and with it all that could be told.
                     None => break,
                 },
-                Wish::Detach = menu_wish(&mut menu) => {
+                wish = menu_wish(&mut menu) => match wish {
                     // What is being started is started first.
-                    detaches = session.stopping == Stopping::No;
-                }
+                    Wish::Detach => detaches = session.stopping == Stopping::No,
+                    Wish::Watch => on = session.toggle(&watch, on)?,
+                },
                 Some(stopped) = works.next(), if !works.is_empty() => {
                     stopped?;
                     if session.stopping == Stopping::User {
@@ -187,6 +226,11 @@ impl<'s> Session<'s> {
             if is_signalled || session.stopping != before {
                 logs.set_footer("")?;
                 menu = None;
+            }
+            if session.stopping != Stopping::No
+                && let Some((_, stop)) = &on
+            {
+                stop.cancel();
             }
             if is_signalled {
                 signals += 1;
@@ -214,6 +258,23 @@ impl<'s> Session<'s> {
             (_, 0) => Ok(ExitCode::SUCCESS),
             (_, status) => Err(CommandError::status(status)),
         }
+    }
+
+    /// Begins to watch files, or asks the watch to end.
+    fn toggle(&self, watch: &Watch<'s>, on: Option<On<'s>>) -> Result<Option<On<'s>>, CommandError> {
+        if let Some((run, stop)) = on {
+            stop.cancel();
+            return Ok(Some((run, stop)));
+        }
+        let Some(watching) = watch.watching else {
+            self.logs
+                .aside("Watch is not yet configured. Learn more: https://docs.docker.com/compose/file-watch/")?;
+            return Ok(None);
+        };
+        let stop = CancellationToken::new();
+        let stopped = stop.clone();
+        let run: Work<'s> = Box::pin(async move { watching.run(&stopped).await });
+        Ok(Some((run, stop)))
     }
 
     fn engine(&self) -> &'s Engine {

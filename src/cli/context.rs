@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use super::flags::go_bool;
 use super::{CommandError, Globals, error};
 use crate::client::{self, Engine, EngineChoice};
+use crate::engine::paths::Paths;
 use crate::file::{LoadOptions, load_environment};
 use crate::model::Project;
 use crate::ui::progress::{Mode, Settings};
@@ -215,13 +216,20 @@ impl Context {
             .or(self.variable("COMPOSE_ENGINE"))
             .unwrap_or("embedded")
             .parse()?;
-        let state_directory = self
-            .globals
-            .state_dir
-            .as_deref()
+        Ok(client::connect(&choice, self.state_directory().as_deref()).await?)
+    }
+
+    /// Returns the state directory that flags and environment choose, if they do.
+    pub fn state_directory(&self) -> Option<PathBuf> {
+        let chosen = self.globals.state_dir.as_deref();
+        chosen
             .or(self.variable("COMPOSE_STATE_DIR"))
-            .map(|directory| self.absolute(directory));
-        Ok(client::connect(&choice, state_directory.as_deref()).await?)
+            .map(|directory| self.absolute(directory))
+    }
+
+    /// Returns where the embedded engine keeps its things.
+    pub fn engine_paths(&self) -> Paths {
+        Paths::discover(self.state_directory().as_deref())
     }
 
     /// Returns the project that a command works on when containers are all it needs: with `-p` and no `-f` by name

@@ -15,6 +15,8 @@ const NARROWEST: usize = 40;
 pub enum Wish {
     /// Leave everything running, and end.
     Detach,
+    /// Begin or end to watch files.
+    Watch,
 }
 
 /// The menu while it is shown.
@@ -41,7 +43,7 @@ impl Menu {
         let Ok(Some(terminal)) = RawTerminal::keys() else {
             return Ok(None);
         };
-        logs.set_footer("\u{1b}[1md\u{1b}[0m Detach   \u{1b}[1mCtrl-C\u{1b}[0m Stop")?;
+        logs.set_footer("\u{1b}[1mw\u{1b}[0m Watch   \u{1b}[1md\u{1b}[0m Detach   \u{1b}[1mCtrl-C\u{1b}[0m Stop")?;
         Ok(Some(Self {
             _terminal: terminal,
             keys: tokio::io::stdin(),
@@ -54,6 +56,7 @@ impl Menu {
         loop {
             match self.keys.read(&mut typed).await {
                 Ok(count @ 1..) if typed[..count].contains(&b'd') => return Wish::Detach,
+                Ok(count @ 1..) if typed[..count].contains(&b'w') => return Wish::Watch,
                 Ok(1..) => {}
                 _ => std::future::pending().await,
             }

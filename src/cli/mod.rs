@@ -62,6 +62,7 @@ mod viz;
 mod volumes;
 mod wait;
 mod watch;
+mod watching;
 
 use std::process::ExitCode;
 

@@ -4,9 +4,10 @@ use std::collections::BTreeSet;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use super::attached::{Cascade, Session, Wishes};
+use super::attached::{Cascade, Session, Watch, Wishes};
 use super::converge::{Converge, ImageWishes};
 use super::lifecycle::{self, interruptible, set};
+use super::watching::{Voice, Watching};
 use super::{CommandError, Context, menu};
 use crate::model::{Dependencies, Project};
 use crate::plan::observed::Container;
@@ -191,6 +192,16 @@ async fn up_attached(
     mut converge: Converge,
     attached: BTreeSet<String>,
 ) -> Result<ExitCode, CommandError> {
+    let is_watchable = converge.project.services.values().any(|service| {
+        let develop = service.develop.as_ref();
+        develop.is_some_and(|develop| !develop.watch.is_empty())
+    });
+    if args.watch && !is_watchable {
+        return Err(CommandError::message(
+            "none of the selected services is configured for watch, see \
+             https://docs.docker.com/compose/how-tos/file-watch/",
+        ));
+    }
     let logs = Arc::new(Logs::new(LogSettings {
         colours: !args.no_color && context.ansi.allows(stream::out_is_terminal()),
         prefix: !args.no_log_prefix,
@@ -232,7 +243,20 @@ async fn up_attached(
         exit_code_from: args.exit_code_from.clone(),
         menu: menu::is_wanted(args.menu, context),
     };
-    let result = Session::run(context, &converge, &execution, &logs, &wishes).await;
+    let watching = match is_watchable {
+        true => Some(Watching::new(
+            context,
+            &converge.engine,
+            &converge.project,
+            Voice::Logs(Arc::clone(&logs)),
+        )?),
+        false => None,
+    };
+    let watch = Watch {
+        watching: watching.as_ref(),
+        is_on: args.watch,
+    };
+    let result = Session::run(context, &converge, &execution, &logs, &wishes, watch).await;
     logs.end()?;
     result
 }

@@ -44,10 +44,21 @@ pub struct Change {
 impl Engine {
     /// Opens a container's files as its processes see them, or would.
     pub async fn open_files(&self, container: &Arc<Container>) -> Result<RootHandle> {
-        if let Some(live) = container.live() {
-            return live
-                .root()
-                .map_err(lifecycle::runtime_failure("cannot open the files of the container"));
+        // Between the end of its process and the word of its shim a container has no root to be entered by: its
+        // layers are free once the shim has spoken.
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(5);
+        while let Some(live) = container.live() {
+            match live.root() {
+                Ok(root) => return Ok(root),
+                Err(_) if std::time::Instant::now() < deadline => {
+                    tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+                }
+                Err(cause) => {
+                    return Err(lifecycle::runtime_failure("cannot open the files of the container")(
+                        cause,
+                    ));
+                }
+            }
         }
         let record = container.record().clone();
         let image = self.image_of(&record)?;

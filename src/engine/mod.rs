@@ -39,6 +39,7 @@ mod seccomp;
 mod signals;
 mod spec;
 pub mod stats;
+pub mod sync;
 pub mod time;
 mod top;
 pub mod usage;

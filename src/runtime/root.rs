@@ -16,6 +16,7 @@ use crate::os::process::{SingleThreaded, unshare};
 use crate::os::{memfd, socket};
 use crate::runtime::error::RuntimeError;
 use crate::runtime::in_root;
+use crate::runtime::init::users;
 use crate::runtime::launch::Root;
 use crate::runtime::mounting::{self, Options};
 use crate::runtime::protocol::{ROOT, RootPlan};
@@ -73,6 +74,17 @@ impl RootHandle {
     /// Returns the root directory, for [`crate::runtime::in_root`] and the `*at` calls.
     pub fn directory(&self) -> BorrowedFd<'_> {
         self.root.as_fd()
+    }
+
+    /// Returns the user and group that a process of `user` (`user[:group]`, as Docker writes it) has here.
+    pub fn identity(&self, user: &str) -> Result<(u32, u32), RuntimeError> {
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
+        let read = |path: &str| {
+            in_root::open(self.directory(), Path::new(path), flags).map_or_else(|_| String::new(), users::text)
+        };
+        users::look_up_in(user, &[], read)
+            .map(|identity| (identity.uid, identity.gid))
+            .map_err(|failure| RuntimeError::OpenRoot(io::Error::other(failure.executing())))
     }
 
     /// Opens a file; links are followed inside the root, the last one too.

@@ -16,6 +16,7 @@ mod networks;
 pub mod request;
 pub mod response;
 mod router;
+mod sync;
 mod system;
 pub mod version;
 mod volumes;

@@ -12,7 +12,7 @@ use super::error::ApiError;
 use super::request::{Call, Query, segments};
 use super::response::{Answer, with_engine_headers};
 use super::version::{ApiVersion, NEWEST};
-use super::{archive, build, containers, events, exec, images, networks, system, volumes};
+use super::{archive, build, containers, events, exec, images, networks, sync, system, volumes};
 use crate::engine::Engine;
 
 /// Answers one request; failures become answers too.
@@ -71,6 +71,7 @@ async fn of_system(method: &Method, path: &[&str], call: Call) -> Answer {
         ("POST", ["build", "prune"]) => build::prune(call).await,
         ("GET", ["compose", "df"]) => system::usage(call).await,
         ("POST", ["compose", "build"]) => build::from_directory(call).await,
+        ("POST", ["compose", "containers", id, "sync"]) => sync::sync(call, id).await,
         ("GET", ["swarm" | "nodes" | "services" | "tasks" | "secrets" | "configs", ..]) => Err(system::no_swarm()),
         ("GET", ["plugins"]) => Ok(super::response::json(&serde_json::json!([]))),
         ("GET", ["distribution", name @ .., "json"]) => system::distribution(&call, &name.join("/")),

@@ -144,6 +144,23 @@ impl Logs {
         state.show_footer()
     }
 
+    /// Says something that no container wrote, in the place of their names: what `watch` does.
+    pub fn aside(&self, text: &str) -> io::Result<()> {
+        let mut state = self.lock();
+        let state = &mut *state;
+        let colour = if state.settings.colours { "92" } else { "" };
+        let prefix = match state.settings.prefix {
+            true => coloured(colour, &format!("{:width$} \u{29bf} ", "", width = state.width)),
+            false => String::new(),
+        };
+        for line in text.lines() {
+            state.out.extend_from_slice(prefix.as_bytes());
+            state.out.extend_from_slice(line.as_bytes());
+            state.out.push(b'\n');
+        }
+        state.write()
+    }
+
     /// Writes what has come together.
     pub fn flush(&self) -> io::Result<()> {
         self.lock().write()

@@ -21,3 +21,4 @@ mod remote;
 mod rootless;
 mod runtime;
 mod support;
+mod watch;

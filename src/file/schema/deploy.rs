@@ -3,12 +3,11 @@
 use super::shape::{Schema, Type, key};
 use super::table::{
     BOOLEAN, BOOLEAN_OR_STRING, COMMAND, INTEGER_OR_STRING, LIST_OR_DICT, NUMBER_OR_STRING, STRING, STRING_OR_LIST,
-    STRING_SET, STRINGS, SWARM, WATCH as WATCHING,
+    STRING_SET, STRINGS, SWARM,
 };
 
 pub(super) static DEVELOP: Schema =
-    Schema::object(&[key("watch", &WATCHES, "Paths to watch, and what follows a change.").no_effect(WATCHING)])
-        .or_null();
+    Schema::object(&[key("watch", &WATCHES, "Paths to watch, and what follows a change.")]).or_null();
 static WATCHES: Schema = Schema::list(&WATCH);
 static WATCH: Schema = Schema::object(&[
     key("ignore", &STRING_OR_LIST, "Patterns of files that do not matter."),

@@ -5,7 +5,6 @@ use super::resources::{CONFIG, CONFIG_REFERENCES, INCLUDE, MODEL, NETWORK, SECRE
 use super::shape::{NamePattern, Schema, TextPattern, Type, key};
 
 pub(super) const WINDOWS: &str = "only Windows engines know it";
-pub(super) const WATCH: &str = "`watch` is not available yet";
 const PROVIDER_REASON: &str = "`up` refuses such services: running providers is not available yet";
 pub(super) const SWARM: &str = "only an orchestrator heeds it";
 
@@ -75,7 +74,7 @@ static SECRETS: Schema = Schema::map(NamePattern::Resource, &SECRET, true);
 static CONFIGS: Schema = Schema::map(NamePattern::Resource, &CONFIG, true);
 
 static SERVICE: Schema = Schema::object(&[
-    key("develop", &DEVELOP, "What `watch` does when files change.").no_effect(WATCH),
+    key("develop", &DEVELOP, "What `watch` does when files change."),
     key(
         "deploy",
         &DEPLOY,

@@ -6,7 +6,7 @@
 mod failure;
 mod process;
 mod surroundings;
-mod users;
+pub(super) mod users;
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::Read;
+use std::os::fd::OwnedFd;
 
 use rustix::fs::{FileType, Mode, OFlags};
 
@@ -25,6 +26,11 @@ pub struct Identity {
 
 /// Looks up a user as Docker writes one, and groups to add, in the files of this root.
 pub fn look_up(user: &str, added: &[String]) -> Result<Identity, Failure> {
+    look_up_in(user, added, read)
+}
+
+/// Looks up a user in files that `read` reads; one that it cannot read is an empty text.
+pub fn look_up_in(user: &str, added: &[String], read: impl Fn(&str) -> String) -> Result<Identity, Failure> {
     resolve(user, added, &read("/etc/passwd"), &read("/etc/group"))
 }
 
@@ -39,9 +45,11 @@ pub fn home_of(uid: u32) -> Option<String> {
 /// counts as empty.
 fn read(path: &str) -> String {
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-    let Ok(file) = rustix::fs::open(path, flags, Mode::empty()) else {
-        return String::new();
-    };
+    rustix::fs::open(path, flags, Mode::empty()).map_or_else(|_| String::new(), text)
+}
+
+/// Returns the text of an open file, if it is a plain one.
+pub fn text(file: OwnedFd) -> String {
     let is_plain =
         rustix::fs::fstat(&file).is_ok_and(|status| FileType::from_raw_mode(status.st_mode) == FileType::RegularFile);
     let mut bytes = Vec::new();
