@@ -23,6 +23,7 @@ use super::index::{self, ImageRecord, Index, SourceRecord, Stamp};
 use super::reference::{Reference, Source};
 use super::remove::{self, Case, ImageUser, Removed};
 use super::{ImageError, UnpackError, digest};
+use crate::rootless;
 
 /// Images and their layers on this machine. Cheap to clone; all clones are one store.
 #[derive(Clone)]
@@ -301,7 +302,8 @@ impl Store {
     /// Returns the directories to mount for a directory of this machine that an image or a build stands on, top first.
     pub fn directory_dirs(&self, directory: &Path) -> Vec<PathBuf> {
         let mut directories = Vec::new();
-        if directory == Path::new("/") {
+        // A plain user's containers see no more of others' things than the user does.
+        if directory == Path::new("/") && rootless::is_machine_wide() {
             // Where secrets cannot be covered there is nothing of this name, and so nothing to mount.
             directories.push(self.mask().unwrap_or_else(|error| {
                 tracing::warn!(%error, "other people's things cannot be covered");
