@@ -5,7 +5,7 @@ use std::io;
 use std::path::PathBuf;
 
 use super::expand::ExpandError;
-use crate::image::{ImageError, ReferenceError};
+use crate::image::{ImageError, ReferenceError, chain};
 use crate::runtime::RuntimeError;
 
 /// Why a build failed, and where in the Dockerfile.
@@ -161,17 +161,7 @@ pub enum Problem {
 impl BuildError {
     /// Returns the message alone, as BuildKit words it.
     pub fn message(&self) -> String {
-        let mut text = format!("failed to solve: {}", self.problem);
-        let mut cause = std::error::Error::source(&*self.problem);
-        while let Some(error) = cause {
-            let more = error.to_string();
-            if !text.ends_with(&more) {
-                text.push_str(": ");
-                text.push_str(&more);
-            }
-            cause = error.source();
-        }
-        text
+        format!("failed to solve: {}", chain(&*self.problem))
     }
 }
 

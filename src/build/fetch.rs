@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use super::error::Problem;
 use super::progress::{BuildEvent, BuildSink};
-use crate::image::{self, Hasher, Limits, Scratch, Store};
+use crate::image::{self, Hasher, Limits, Scratch, Store, chain};
 
 /// An address that files come from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -437,16 +437,6 @@ async fn run_git(place: &Path, arguments: &[String]) -> Result<String, String> {
         return Err(String::from_utf8_lossy(&output.stderr).trim().to_owned());
     }
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
-}
-
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text
 }
 
 #[cfg(test)]

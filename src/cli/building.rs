@@ -163,14 +163,7 @@ async fn build_here(
     }
     let mut arguments = arguments(context, project, build, wishes);
     arguments.retain(|_, value| value.is_some());
-    let ulimits: Vec<serde_json::Value> = build
-        .ulimits
-        .iter()
-        .map(|(name, limit)| {
-            let (soft, hard) = limit.limits();
-            serde_json::json!({"Name": name, "Soft": soft, "Hard": hard})
-        })
-        .collect();
+    let ulimits = ulimits(build);
     let body = serde_json::json!({
         "context": place,
         "dockerfile": build.dockerfile,
@@ -414,21 +407,22 @@ fn request(
         add("extrahosts", &host);
     }
     if !build.ulimits.is_empty() {
-        let ulimits: Vec<serde_json::Value> = build
-            .ulimits
-            .iter()
-            .map(|(name, limit)| {
-                let (soft, hard) = limit.limits();
-                serde_json::json!({"Name": name, "Soft": soft, "Hard": hard})
-            })
-            .collect();
-        add("ulimits", &json(serde_json::json!(ulimits)));
+        add("ulimits", &json(serde_json::json!(ulimits(build))));
     }
     let query: Vec<String> = pairs
         .iter()
         .map(|(name, value)| format!("{name}={}", percent_encode(value)))
         .collect();
     format!("/build?{}", query.join("&"))
+}
+
+/// Returns the limits of a build's processes, as the engine's API writes them.
+fn ulimits(build: &Build) -> Vec<serde_json::Value> {
+    let limits = build.ulimits.iter().map(|(name, limit)| {
+        let (soft, hard) = limit.limits();
+        serde_json::json!({"Name": name, "Soft": soft, "Hard": hard})
+    });
+    limits.collect()
 }
 
 /// Returns the build's arguments: those of the file, over them those of the command line. One without a value has

@@ -5,6 +5,8 @@ use super::resources::{CONFIG, CONFIG_REFERENCES, INCLUDE, MODEL, NETWORK, SECRE
 use super::shape::{NamePattern, Schema, TextPattern, Type, key};
 
 pub(super) const WINDOWS: &str = "only Windows engines know it";
+pub(super) const DEVICE_REQUESTS_REASON: &str =
+    "the built-in engine hands out only devices named under `devices`; another engine heeds it";
 const PROVIDER_REASON: &str = "`up` refuses such services: running providers is not available yet";
 pub(super) const SWARM: &str = "only an orchestrator heeds it";
 
@@ -111,7 +113,8 @@ static SERVICE: Schema = Schema::object(&[
         "cgroup_parent",
         &STRING,
         "The cgroup under which the container's own is made.",
-    ),
+    )
+    .no_effect("containers lie below the built-in engine's own cgroup; another engine heeds it"),
     key(
         "command",
         &COMMAND_FORMS,
@@ -218,7 +221,7 @@ static SERVICE: Schema = Schema::object(&[
         &EXTRA_HOSTS,
         "Lines for /etc/hosts: names and their addresses.",
     ),
-    key("gpus", &GPUS, "GPUs the container may use; `all` gives it every one."),
+    key("gpus", &GPUS, "GPUs the container may use; `all` gives it every one.").no_effect(DEVICE_REQUESTS_REASON),
     key(
         "group_add",
         &NUMBER_OR_STRING_SET,
@@ -398,7 +401,8 @@ static SERVICE: Schema = Schema::object(&[
         "The user the command runs as: `USER` or `USER:GROUP`, by name or number.",
     ),
     key("uts", &STRING, "UTS namespace; `host` shares the host's name."),
-    key("userns_mode", &STRING, "User namespace; `host` uses the engine's."),
+    key("userns_mode", &STRING, "User namespace; `host` uses the engine's.")
+        .no_effect("containers are in the engine's user namespace, as with `host`; another engine heeds it"),
     key(
         "volumes",
         &MOUNTS,
@@ -433,13 +437,13 @@ static BUILD: Schema = Schema::object(&[
     ),
     key("dockerfile", &STRING, "The Dockerfile, relative to the context."),
     key("dockerfile_inline", &STRING, "The text of the Dockerfile itself."),
-    key("entitlements", &STRINGS, "Privileges the build may ask for.")
-        .no_effect("builds run in the same sandbox as containers"),
+    key("entitlements", &STRINGS, "Privileges the build may ask for."),
     key("args", &LIST_OR_DICT, "Values for the ARGs of the Dockerfile."),
     key("ssh", &LIST_OR_DICT, "SSH agents or keys the build may use."),
     key("labels", &LIST_OR_DICT, "Labels of the image."),
-    key("cache_from", &STRINGS, "Where layers built before may be found."),
-    key("cache_to", &STRINGS, "Where built layers are stored for later."),
+    key("cache_from", &STRINGS, "Where layers built before may be found.")
+        .no_effect("the built-in engine looks only into its own build cache; another engine heeds it"),
+    key("cache_to", &STRINGS, "Where built layers are stored for later.").no_effect("the build cache is not exported"),
     key(
         "no_cache",
         &BOOLEAN_OR_STRING,
@@ -726,4 +730,6 @@ static TMPFS: Schema = Schema::object(&[
 ]);
 static TMPFS_SIZE: Schema = Schema::one_of(&[&TMPFS_SIZE_NUMBER, &STRING]);
 static TMPFS_SIZE_NUMBER: Schema = Schema::integer(0, None);
-static IMAGE_OPTIONS: Schema = Schema::object(&[key("subpath", &STRING, "The part of the image to mount.")]);
+static IMAGE_OPTIONS: Schema = Schema::object(&[
+    key("subpath", &STRING, "The part of the image to mount.").no_effect("refused: an image is mounted whole")
+]);

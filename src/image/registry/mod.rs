@@ -127,7 +127,7 @@ fn pause(failures: u32) -> Duration {
 }
 
 /// Writes an error and its causes in one line, as Go does.
-fn chain(error: &dyn std::error::Error) -> String {
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
