@@ -15,6 +15,9 @@ RUSTDOCFLAGS="-D warnings" step cargo doc --locked --no-deps --quiet
 step cargo build --locked --release
 step cargo test --locked
 
+step tests/vm/run.sh "$(cargo build --locked --release --message-format=json 2>/dev/null |
+  sed -n 's/.*"executable":"\([^"]*\/compose\)".*/\1/p')"
+
 # Nothing may be left behind; what dies in the background (network namespaces, bridges' ports) gets a moment.
 for _ in $(seq 50); do
   tests/leftovers.sh >"$after"

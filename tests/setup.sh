@@ -18,6 +18,8 @@ want docker docker.io
 want curl curl
 want git git
 want ip iproute2
+want runc runc
+want crun crun
 want qemu-system-x86_64 qemu-system-x86
 want cpio cpio
 want skopeo skopeo
@@ -46,4 +48,16 @@ if [ ! -s "$rootfs" ]; then
     --customize-hook='rm -rf "$1"/var/lib/postgresql/*/main "$1"/etc/postgresql/*/main' \
     "$suite" "$cache/new.tar"
   mv "$cache/new.tar" "$rootfs"
+fi
+
+# A kernel for the virtual machine of tests/vm, unpacked; never installed.
+vm=$cache/vm
+if [ ! -d "$vm/kernel" ] && [ "$(dpkg --print-architecture)" = amd64 ]; then
+  rm -rf "$vm"
+  mkdir -p "$vm/package"
+  package=$(apt-cache depends linux-image-cloud-amd64 | sed -n 's/.*Depends: *\(linux-image-[0-9].*\)/\1/p' | head -1)
+  (cd "$vm/package" && apt-get download -qq "$package")
+  dpkg-deb -x "$vm"/package/*.deb "$vm/kernel.new"
+  mv "$vm/kernel.new" "$vm/kernel"
+  rm -rf "$vm/package"
 fi

@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use super::converge::Converge;
 use super::lifecycle::with_picture;
 use super::menu::{Menu, Wish};
+use super::out_of_memory;
 use super::watching::Watching;
 use super::{CommandError, Context};
 use crate::client::events::Event;
@@ -438,19 +439,14 @@ impl<'s> Session<'s> {
 
     async fn died(&mut self, id: String, service: &str, is_monitored: bool, event: &Event) -> Result<(), CommandError> {
         let code = event.exit_code().unwrap_or_default();
-        let restarts = match self
-            .engine()
-            .docker
-            .inspect_container(&id, None)
-            .await
-            .map_err(ClientError::from)
-        {
-            Ok(container) => container
-                .state
-                .is_some_and(|state| state.restarting == Some(true) || state.running == Some(true)),
-            Err(error) if error.is_not_found() => false,
+        let found = self.engine().docker.inspect_container(&id, None).await;
+        let found = match found.map_err(ClientError::from) {
+            Ok(container) => Some(container),
+            Err(error) if error.is_not_found() => None,
             Err(error) => return Err(error.into()),
         };
+        let state = found.as_ref().and_then(|container| container.state.as_ref());
+        let restarts = state.is_some_and(|state| state.restarting == Some(true) || state.running == Some(true));
         if !restarts {
             self.alive.remove(&id);
         }
@@ -461,6 +457,12 @@ impl<'s> Session<'s> {
         if self.stopping != Stopping::User {
             let end = format!("exited with code {code}{}", if restarts { " (restarting)" } else { "" });
             self.tell_end(&id, end, event)?;
+            if let Some(text) = found
+                .as_ref()
+                .and_then(|found| out_of_memory::explain(found, &self.converge.project))
+            {
+                stream::warn(text);
+            }
         }
         let is_reason = match self.wishes.cascade {
             Cascade::None => false,

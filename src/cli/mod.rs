@@ -35,6 +35,8 @@ mod logs;
 mod ls;
 mod manual;
 mod menu;
+pub mod oci;
+mod out_of_memory;
 mod pause;
 mod plugin;
 mod port;

@@ -10,7 +10,7 @@ use super::attach::forward_signals;
 use super::converge::{self, Converge, ImageWishes};
 use super::hijacked::{self, Connection, Ending};
 use super::lifecycle::{self, interruptible};
-use super::{CommandError, Context};
+use super::{CommandError, Context, out_of_memory};
 use crate::client::{ClientError, labels};
 use crate::file::{dotenv, words::split_words};
 use crate::model::{Dependencies, Project, Service, parse_mount, parse_ports};
@@ -404,7 +404,15 @@ impl Prepared {
             .unwrap_or_default()
         {
             0 => Ok(ExitCode::SUCCESS),
-            code => Err(CommandError::status(code)),
+            code => {
+                // One that removes itself is gone by now, and its exit code is all there is.
+                if let Ok(container) = engine.docker.inspect_container(id, None).await
+                    && let Some(text) = out_of_memory::explain(&container, &self.converge.project)
+                {
+                    stream::warn(text);
+                }
+                Err(CommandError::status(code))
+            }
         }
     }
 

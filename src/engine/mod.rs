@@ -36,7 +36,7 @@ mod process;
 pub mod prune;
 mod restart;
 mod seccomp;
-mod signals;
+pub mod signals;
 mod spec;
 pub mod stats;
 pub mod sync;

@@ -76,6 +76,28 @@ pub fn load(options: &LoadOptions) -> Result<Loaded, LoadError> {
     }
 }
 
+/// Finds where services' limits on memory are written, for whoever has to say that one was too low.
+fn memory_limit_places(root: &Node, sources: &Sources) -> BTreeMap<String, String> {
+    let services = root.get("services").and_then(Node::as_mapping);
+    let places = services
+        .into_iter()
+        .flat_map(Mapping::iter)
+        .filter_map(|(name, service)| {
+            let short = service.node.get("mem_limit");
+            let long = || {
+                let limits = service.node.get("deploy")?.get("resources")?.get("limits")?;
+                limits.get("memory")
+            };
+            let span = short.or_else(long)?.span;
+            let (line, column) = sources.position(span);
+            Some((
+                name.to_owned(),
+                format!("{}:{line}:{column}", sources.name(span.source)),
+            ))
+        });
+    places.collect()
+}
+
 /// Loads a project as a tree, without typing it: what `config --no-interpolate` prints.
 pub fn load_model(options: &LoadOptions) -> Result<LoadedModel, LoadError> {
     let mut loader = Loader::new(options);
@@ -183,6 +205,7 @@ impl<'o> Loader<'o> {
             .resolve_labels(&mut project, &mut self.warnings)
             .map_err(|error| of_service(error, "label_file", &root))?;
         self.select(&mut project)?;
+        project.memory_limit_places = memory_limit_places(&root, &self.sources);
         Ok((project, setup.env_files))
     }
 

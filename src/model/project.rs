@@ -50,6 +50,8 @@ pub struct Project {
     pub environment: BTreeMap<String, String>,
     /// The profiles that are on.
     pub profiles: Vec<String>,
+    /// Where each service's limit on memory is written: file, line and column.
+    pub memory_limit_places: BTreeMap<String, String>,
 }
 
 impl Project {

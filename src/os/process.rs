@@ -247,6 +247,18 @@ pub fn close_inherited(_: &SingleThreaded) -> io::Result<()> {
     }
 }
 
+/// Closes every descriptor from `first` on but one.
+pub fn close_all_but(_: &SingleThreaded, first: RawFd, kept: BorrowedFd<'_>) -> io::Result<()> {
+    let kept = kept.as_raw_fd();
+    for (from, to) in [(first, kept - 1), (kept.max(first - 1) + 1, RawFd::MAX)] {
+        // SAFETY: called last thing before exec or exit by a process of one thread, which uses none of them again.
+        if from <= to && unsafe { libc::syscall(libc::SYS_close_range, from, to, 0) } != 0 {
+            return Err(io::Error::last_os_error());
+        }
+    }
+    Ok(())
+}
+
 /// Moves what is on the standard input to a number of its own, and puts `/dev/null` in its place.
 pub fn take_stdin() -> io::Result<OwnedFd> {
     let moved = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3)?;

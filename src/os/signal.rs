@@ -64,6 +64,18 @@ pub fn reset_all() {
     }
 }
 
+/// Returns the signals that wait at a descriptor of [`descriptor`].
+pub fn read(descriptor: &OwnedFd) -> Vec<i32> {
+    const SIZE: usize = std::mem::size_of::<libc::signalfd_siginfo>();
+    let mut numbers = Vec::new();
+    let mut buffer = [0; SIZE];
+    while rustix::io::read(descriptor, &mut buffer).is_ok_and(|count| count == SIZE) {
+        // The number is the structure's first field.
+        numbers.push(i32::from_ne_bytes([buffer[0], buffer[1], buffer[2], buffer[3]]));
+    }
+    numbers
+}
+
 /// Waits for one of `signals`, which must be blocked, and returns it.
 pub fn wait(signals: &[i32]) -> io::Result<i32> {
     // SAFETY: as in `descriptor`.

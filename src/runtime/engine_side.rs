@@ -9,7 +9,7 @@ use std::process::{Child, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use oci_spec::runtime::{Capability, LinuxNamespaceType, Mount, Spec};
+use oci_spec::runtime::{Capability, Mount, Spec};
 use tokio::sync::oneshot;
 
 use crate::os::{memfd, socket};
@@ -166,9 +166,14 @@ impl Runtime {
     pub async fn open_root(&self, dir: &Path, root: &Root, mounts: Vec<Mount>) -> Result<RootHandle, RuntimeError> {
         if mounts.is_empty() && composed::refused_layer(root).is_none() {
             let root = root.clone();
-            return tokio::task::spawn_blocking(move || RootHandle::detached(&root))
+            let detached = tokio::task::spawn_blocking(move || RootHandle::detached(&root))
                 .await
                 .map_err(|_| RuntimeError::ShimGone)?;
+            match detached {
+                // An older kernel wants it attached somewhere, so it goes to where mounts are.
+                Err(RuntimeError::OpenRoot(error)) if error.raw_os_error() == Some(libc::EINVAL) => {}
+                other => return other,
+            }
         }
         prepare_directory(dir).map_err(|source| RuntimeError::Directory {
             path: dir.to_owned(),
@@ -205,47 +210,20 @@ impl Runtime {
     }
 
     fn shim_plan(&self, launch: &Launch, has_seccomp: bool) -> ShimPlan {
-        let linux = launch.spec.linux().as_ref();
-        let process = launch.spec.process().as_ref();
-        let mut namespaces = 0;
-        let mut pid_namespace = None;
-        for namespace in linux
-            .and_then(|linux| linux.namespaces().as_ref())
-            .into_iter()
-            .flatten()
-        {
-            match (namespace.typ(), namespace.path()) {
-                (LinuxNamespaceType::Pid, Some(path)) => pid_namespace = Some(path.clone()),
-                // Given as a descriptor; and a cgroup namespace is made once the process is where it belongs.
-                (LinuxNamespaceType::Network, _) if launch.netns.is_some() => {}
-                (LinuxNamespaceType::Cgroup, _) | (_, Some(_)) => {}
-                (kind, None) => namespaces |= u64::from(kind as u32),
-            }
-        }
-        // Whatever the spec says, the root file system is mounted where only the container sees it.
-        namespaces |= libc::CLONE_NEWNS as u64;
         ShimPlan {
-            id: launch.id.clone(),
-            dir: launch.dir.clone(),
-            cgroup_parent: self.cgroup_parent(),
-            terminal: process.and_then(|process| process.terminal()).unwrap_or(false),
             stdin_open: launch.stdin_open,
             stdin_once: launch.stdin_once,
             log: launch.log.clone(),
             respawn: launch.engine_respawn.clone(),
-            namespaces,
-            pid_namespace,
-            uid_mappings: linux.and_then(|linux| linux.uid_mappings().clone()).unwrap_or_default(),
-            gid_mappings: linux.and_then(|linux| linux.gid_mappings().clone()).unwrap_or_default(),
-            resources: linux.and_then(|linux| linux.resources().clone()),
-            size: process.and_then(|process| process.console_size()).map(|size| {
-                (
-                    u16::try_from(size.height()).unwrap_or(u16::MAX),
-                    u16::try_from(size.width()).unwrap_or(u16::MAX),
-                )
-            }),
             has_seccomp,
             has_netns: launch.netns.is_some(),
+            ..ShimPlan::of(
+                &launch.spec,
+                launch.id.clone(),
+                launch.dir.clone(),
+                self.cgroup_parent(),
+                launch.netns.is_some(),
+            )
         }
     }
 
@@ -264,12 +242,12 @@ impl Runtime {
                 if let Some(filter) = filters.get(&key) {
                     return Ok(Some(Arc::clone(filter)));
                 }
-                let filter = assemble(&seccomp::default_profile(has))?;
+                let filter: Arc<[u8]> = seccomp::assemble(&seccomp::default_profile(has))?.into();
                 filters.insert(key, Arc::clone(&filter));
                 return Ok(Some(filter));
             }
         };
-        assemble(&profile).map(Some)
+        Ok(Some(seccomp::assemble(&profile)?.into()))
     }
 
     fn request(&self, request: &ZygoteRequest, descriptors: &[BorrowedFd<'_>]) -> Result<(), RuntimeError> {
@@ -318,11 +296,6 @@ fn bounding_set(spec: &Spec) -> u64 {
     let process = spec.process().as_ref();
     let capabilities = process.and_then(|process| process.capabilities().as_ref());
     capability::bits(capabilities.and_then(|capabilities| capabilities.bounding().as_ref()))
-}
-
-fn assemble(profile: &seccomp::Profile<'_>) -> Result<Arc<[u8]>, RuntimeError> {
-    let program = seccomp::compile(profile)?;
-    Ok(program.iter().flat_map(|instruction| instruction.to_bytes()).collect())
 }
 
 fn plan_file(name: &str, plan: &impl serde::Serialize) -> Result<OwnedFd, RuntimeError> {

@@ -130,6 +130,21 @@ const ATTRIBUTES: [(&str, u64, u64); 14] = {
     ]
 };
 
+/// Returns the names of the options that are understood, whatever the file system.
+pub fn option_names() -> Vec<String> {
+    let attributes = ATTRIBUTES.iter().map(|(name, ..)| *name);
+    let spread = PROPAGATION.iter().map(|(name, _)| *name);
+    let mut names: Vec<String> = attributes
+        .chain(spread)
+        .flat_map(|name| [name.to_owned(), format!("r{name}")])
+        .chain(["bind", "rbind"].map(str::to_owned))
+        .chain(IGNORED.map(str::to_owned))
+        .collect();
+    names.sort();
+    names.dedup();
+    names
+}
+
 /// Attaches a mount that is attached nowhere onto an open file or directory.
 pub fn attach(mount: BorrowedFd<'_>, target: BorrowedFd<'_>) -> io::Result<()> {
     let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
@@ -201,12 +216,7 @@ pub fn overlay(stack: &Stack<'_>) -> io::Result<OwnedFd> {
     // A mount that is attached nowhere lasts as long as its descriptor.
     let mut mounts = Vec::new();
     for layer in lower {
-        if lower
-            .iter()
-            .map(PathBuf::as_path)
-            .chain([upper])
-            .any(|other| other != layer && other.starts_with(layer))
-        {
+        if contains_another(layer, lower, upper) {
             // `mount_of_containing` says why.
             let mount = mount_of_containing(layer)?;
             fsconfig_set_fd(&context, "lowerdir+", mount.as_fd())
@@ -235,17 +245,24 @@ pub fn overlay(stack: &Stack<'_>) -> io::Result<OwnedFd> {
     )?)
 }
 
+/// Returns whether other layers lie in a layer.
+fn contains_another(layer: &Path, lower: &[PathBuf], upper: &Path) -> bool {
+    let mut all = lower.iter().map(PathBuf::as_path).chain([upper]);
+    all.any(|other| other != layer && other.starts_with(layer))
+}
+
+/// Makes an empty file system, attached nowhere.
+fn nothing() -> io::Result<OwnedFd> {
+    let data = [("size".to_owned(), Some("4k".to_owned()))];
+    new_file_system("tmpfs", "nothing", &data, READ_ONLY)
+}
+
 /// Makes a layer of a directory that other layers lie in, as `/` of this host has the store in it.
 ///
 /// Overlayfs refuses layers inside of each other. It looks no further than its own file systems, though: behind an overlay
 /// of its own (with nothing beside it but an empty tmpfs, as one directory alone makes none) the directory is another one.
 fn mount_of_containing(directory: &Path) -> io::Result<OwnedFd> {
-    let nothing = new_file_system(
-        "tmpfs",
-        "nothing",
-        &[("size".to_owned(), Some("4k".to_owned()))],
-        READ_ONLY,
-    )?;
+    let nothing = nothing()?;
     let context = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
     fsconfig_set_string(&context, "source", "overlay")?;
     fsconfig_set_string(&context, "lowerdir+", directory)?;
@@ -266,50 +283,92 @@ fn fd_path(file: BorrowedFd<'_>) -> String {
 
 /// Attaches a root file system to a directory of this mount namespace, which must be private, and returns its root.
 pub fn attach_root(root: &Root, directory: &Path) -> io::Result<OwnedFd> {
-    let place = rustix::fs::open(
-        directory,
-        OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC,
-        Mode::empty(),
-    )?;
+    let place = open_place(directory)?;
     if let Some(refused) = composed::refused_layer(root) {
         return composed::attach(root, refused, place.as_fd());
     }
-    match root_mount(root) {
-        Ok(mount) => {
+    if let Root::Overlay { lower, upper, work } = root
+        && !takes_single_layers()
+    {
+        return attach_overlay_by_text(lower, upper, work, directory);
+    }
+    match (root_mount(root), root) {
+        (Ok(mount), _) => {
             attach(mount.as_fd(), place.as_fd())?;
             Ok(mount)
         }
-        // Before Linux 6.5 layers cannot be given one by one.
-        Err(error) if error.raw_os_error() == Some(libc::EINVAL) && matches!(root, Root::Overlay { .. }) => {
-            attach_overlay_by_text(root, directory)?;
-            let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-            Ok(rustix::fs::open(directory, flags, Mode::empty())?)
+        // Before Linux 6.15 none that is attached nowhere can be a layer.
+        (Err(error), Root::Overlay { lower, upper, work }) if error.raw_os_error() == Some(libc::EINVAL) => {
+            attach_overlay_by_text(lower, upper, work, directory)
         }
-        Err(error) => Err(error),
+        (Err(error), _) => Err(error),
     }
 }
 
-fn attach_overlay_by_text(root: &Root, directory: &Path) -> io::Result<()> {
-    let Root::Overlay { lower, upper, work } = root else {
-        return Ok(());
+/// Returns whether overlayfs takes layers one by one, as it does since Linux 6.5. Asked of the kernel by trying, it would
+/// write a line to the system's log each time.
+fn takes_single_layers() -> bool {
+    let name = rustix::system::uname();
+    let release = name.release().to_string_lossy();
+    let mut numbers = release.split(|character: char| !character.is_ascii_digit());
+    let mut number = || {
+        numbers
+            .next()
+            .and_then(|number| number.parse::<u32>().ok())
+            .unwrap_or(0)
     };
-    let escape = |path: &PathBuf| {
-        path.to_string_lossy()
-            .replace('\\', "\\\\")
-            .replace(':', "\\:")
-            .replace(',', "\\,")
-    };
-    let layers: Vec<String> = lower.iter().map(escape).collect();
+    (number(), number()) >= (6, 5)
+}
+
+fn open_place(directory: &Path) -> io::Result<OwnedFd> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    Ok(rustix::fs::open(directory, flags, Mode::empty())?)
+}
+
+/// Attaches an overlay as kernels of old want it told: all layers in one text, which is a page long at most. Every
+/// layer therefore goes by the number of an open file; that also spares their names any escaping.
+fn attach_overlay_by_text(lower: &[PathBuf], upper: &Path, work: &Path, directory: &Path) -> io::Result<OwnedFd> {
+    let mut layers = Vec::with_capacity(lower.len());
+    for layer in lower {
+        layers.push(if contains_another(layer, lower, upper) {
+            attached_containing(layer, directory)?
+        } else {
+            open_place(layer)?
+        });
+    }
+    let (upper, work) = (open_place(upper)?, open_place(work)?);
+    let layers: Vec<String> = layers.iter().map(|layer| fd_path(layer.as_fd())).collect();
     let marks = if user_namespace::is_nested() { ",userxattr" } else { "" };
-    let text = format!(
+    let rest = format!(
         "lowerdir={},upperdir={},workdir={}{marks}",
         layers.join(":"),
-        escape(upper),
-        escape(work)
+        fd_path(upper.as_fd()),
+        fd_path(work.as_fd())
     );
+    // As in `root_mount`; which of these a kernel knows is not to be asked in a text.
+    for start in ["redirect_dir=nofollow,metacopy=off,index=off,", "index=off,", ""] {
+        match mount_overlay(&format!("{start}{rest}"), directory) {
+            Err(error) if error.raw_os_error() == Some(libc::EINVAL) && !start.is_empty() => {}
+            other => return other,
+        }
+    }
+    Err(io::Error::from_raw_os_error(libc::EINVAL))
+}
+
+fn mount_overlay(text: &str, directory: &Path) -> io::Result<OwnedFd> {
     let text = std::ffi::CString::new(text).map_err(|_| io::Error::from_raw_os_error(libc::EINVAL))?;
     let flags = rustix::mount::MountFlags::empty();
-    Ok(rustix::mount::mount(c"overlay", directory, c"overlay", flags, &*text)?)
+    rustix::mount::mount(c"overlay", directory, c"overlay", flags, &*text)?;
+    open_place(directory)
+}
+
+/// Does what [`mount_of_containing`] does where only attached mounts can be layers: below the root to come.
+fn attached_containing(layer: &Path, directory: &Path) -> io::Result<OwnedFd> {
+    let layer = open_place(layer)?;
+    let nothing = nothing()?;
+    attach(nothing.as_fd(), open_place(directory)?.as_fd())?;
+    let text = format!("lowerdir={}:{}", fd_path(layer.as_fd()), fd_path(nothing.as_fd()));
+    mount_overlay(&text, directory)
 }
 
 /// Mounts one entry of a spec below a root; returns the mount where it is to be made read-only once everything
@@ -346,6 +405,10 @@ pub fn mount_entry(
     // A tmpfs becomes read-only only after mount points in it were made.
     let later = kind == "tmpfs" && options.is_read_only();
     let attributes = if later { options.set & !READ_ONLY } else { options.set };
+    if attributes & READ_ONLY != 0 {
+        // The file system itself too, not only its place here.
+        data.push(("ro".to_owned(), None));
+    }
     if user_namespace::is_nested() {
         data.retain(|(name, value)| has_its_owner(kind, name, value.as_deref()));
         if kind == "overlay" {

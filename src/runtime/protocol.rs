@@ -6,7 +6,7 @@
 
 use std::path::PathBuf;
 
-use oci_spec::runtime::{LinuxIdMapping, LinuxResources, Process, Spec};
+use oci_spec::runtime::{LinuxIdMapping, LinuxNamespaceType, LinuxResources, Process, Spec};
 use serde::{Deserialize, Serialize};
 
 use crate::runtime::launch::{AttachOptions, ExitRecord, Log, Respawn, Root};
@@ -70,6 +70,51 @@ pub struct ShimPlan {
     pub has_seccomp: bool,
     /// Whether a network namespace is among the descriptors.
     pub has_netns: bool,
+}
+
+impl ShimPlan {
+    /// Takes from a spec what the shim needs of it; `has_netns` tells whether a network namespace is given otherwise.
+    pub fn of(spec: &Spec, id: String, dir: PathBuf, cgroup_parent: String, has_netns: bool) -> Self {
+        let linux = spec.linux().as_ref();
+        let process = spec.process().as_ref();
+        let mut namespaces = 0;
+        let mut pid_namespace = None;
+        let listed = linux.and_then(|linux| linux.namespaces().as_ref());
+        for namespace in listed.into_iter().flatten() {
+            match (namespace.typ(), namespace.path()) {
+                (LinuxNamespaceType::Pid, Some(path)) => pid_namespace = Some(path.clone()),
+                // Given as a descriptor; and a cgroup namespace is made once the process is where it belongs.
+                (LinuxNamespaceType::Network, _) if has_netns => {}
+                (LinuxNamespaceType::Cgroup, _) | (_, Some(_)) => {}
+                (kind, None) => namespaces |= u64::from(kind as u32),
+            }
+        }
+        // Whatever the spec says, the root file system is mounted where only the container sees it.
+        namespaces |= libc::CLONE_NEWNS as u64;
+        Self {
+            id,
+            dir,
+            cgroup_parent,
+            terminal: process.and_then(|process| process.terminal()).unwrap_or(false),
+            stdin_open: false,
+            stdin_once: false,
+            log: Log::None,
+            respawn: None,
+            namespaces,
+            pid_namespace,
+            uid_mappings: linux.and_then(|linux| linux.uid_mappings().clone()).unwrap_or_default(),
+            gid_mappings: linux.and_then(|linux| linux.gid_mappings().clone()).unwrap_or_default(),
+            resources: linux.and_then(|linux| linux.resources().clone()),
+            size: process.and_then(|process| process.console_size()).map(|size| {
+                (
+                    u16::try_from(size.height()).unwrap_or(u16::MAX),
+                    u16::try_from(size.width()).unwrap_or(u16::MAX),
+                )
+            }),
+            has_seccomp: false,
+            has_netns,
+        }
+    }
 }
 
 /// What init needs to know until it becomes the user's process: a file in memory of its own, so that the shim, which
@@ -235,6 +280,8 @@ pub enum InitReport {
     Warning(String),
     /// The terminal's other side comes along.
     Terminal,
+    /// Run the hooks that come along as a file in memory ([`crate::runtime::hooks::Calls`]), then say so.
+    Hooks,
     /// Everything is set up; the next thing to happen is the exec.
     Ready,
     /// It cannot go on.

@@ -16,6 +16,7 @@ mod image_registry;
 mod licences;
 mod lifecycle;
 mod net;
+mod oci;
 mod refusals;
 mod remote;
 mod rootless;

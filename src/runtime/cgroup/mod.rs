@@ -16,6 +16,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::os::user_namespace;
+use crate::runtime::in_root;
 
 pub use limits::apply;
 pub use stats::network;
@@ -124,13 +125,28 @@ impl Layout {
 pub struct Cgroup {
     legacy: Vec<(Vec<String>, PathBuf)>,
     unified: Option<PathBuf>,
+    /// How far below each hierarchy's root the container's directories are.
+    depth: usize,
+    /// Whether the parent goes with its last child.
+    owns_parent: bool,
 }
 
 impl Cgroup {
     /// Names the cgroups of a container; nothing is made yet.
     pub fn new(layout: &Layout, parent: &str, id: &str) -> Self {
-        let below = |point: &Path| point.join(parent).join(id);
         Self {
+            owns_parent: true,
+            ..Self::at(layout, &Path::new(parent).join(id))
+        }
+    }
+
+    /// Names the cgroups at a path below each hierarchy's root, in a parent that somebody else may have made.
+    pub fn at(layout: &Layout, path: &Path) -> Self {
+        let path = in_root::relative(path);
+        let below = |point: &Path| point.join(&path);
+        Self {
+            depth: path.components().count(),
+            owns_parent: false,
             legacy: layout
                 .legacy
                 .iter()
@@ -143,7 +159,7 @@ impl Cgroup {
     /// Makes the cgroups. A hierarchy that cannot be written to is left out, with a warning.
     pub fn create(&mut self, mut warn: impl FnMut(String)) {
         self.legacy.retain(|(controllers, path)| {
-            let result = create_pair(path, |path| {
+            let result = create(path, self.depth, |path| {
                 if controllers.iter().any(|controller| controller == "cpuset") {
                     inherit_cpuset(path)
                 } else {
@@ -156,13 +172,13 @@ impl Cgroup {
             result.is_ok()
         });
         if let Some(path) = &self.unified
-            && let Err(error) = create_pair(path, |_| Ok(()))
+            && let Err(error) = create(path, self.depth, |_| Ok(()))
         {
             warn(format!("cannot make the cgroup {}: {error}", path.display()));
             self.unified = None;
         }
         if let Some(path) = &self.unified {
-            delegate(path);
+            delegate(path, self.depth);
         }
     }
 
@@ -300,7 +316,7 @@ impl Cgroup {
                 Err(error) if error.raw_os_error() == Some(libc::EBUSY) => Ok(false),
                 other => other.map(|()| true),
             });
-            if let Some(parent) = path.parent() {
+            if let Some(parent) = path.parent().filter(|_| self.owns_parent) {
                 let _ = fs::remove_dir(parent);
             }
         }
@@ -343,12 +359,13 @@ impl Joinable {
     }
 }
 
-/// Makes a container's cgroup and its parent, trying again where the parent was just removed by a container's end.
-fn create_pair(path: &Path, prepare: impl Fn(&Path) -> io::Result<()>) -> io::Result<()> {
-    let parent = path.parent().unwrap_or(path);
+/// Makes a container's cgroup and what is above it up to the hierarchy's root, `depth` levels up, trying again where
+/// the parent was just removed by a container's end.
+fn create(path: &Path, depth: usize, prepare: impl Fn(&Path) -> io::Result<()>) -> io::Result<()> {
+    let mut levels: Vec<&Path> = path.ancestors().take(depth).collect();
+    levels.reverse();
     for attempt in 0.. {
-        let result = create_one(parent, &prepare).and_then(|()| create_one(path, &prepare));
-        match result {
+        match levels.iter().try_for_each(|level| create_one(level, &prepare)) {
             Err(error) if error.kind() == io::ErrorKind::NotFound && attempt < 10 => {}
             other => return other,
         }
@@ -376,13 +393,12 @@ fn inherit_cpuset(path: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Turns on, for a cgroup's children and its parent's, every controller the unified hierarchy has. What cannot be
+/// Turns on, on the way from the root to a cgroup, every controller the unified hierarchy has. What cannot be
 /// turned on is missed later, by name, when a limit needs it.
-fn delegate(path: &Path) {
-    let Some(parent) = path.parent() else {
-        return;
-    };
-    for directory in parent.parent().into_iter().chain([parent]) {
+fn delegate(path: &Path, depth: usize) {
+    let mut above: Vec<&Path> = path.ancestors().skip(1).take(depth).collect();
+    above.reverse();
+    for directory in above {
         let available = fs::read_to_string(directory.join("cgroup.controllers")).unwrap_or_default();
         let enabled = fs::read_to_string(directory.join("cgroup.subtree_control")).unwrap_or_default();
         for controller in available.split_whitespace() {

@@ -8,7 +8,7 @@ mod process;
 mod surroundings;
 pub(super) mod users;
 
-use std::io;
+use std::io::{self, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
@@ -19,6 +19,7 @@ use rustix::thread::{LinkNameSpaceType, ThreadNameSpaceType};
 use crate::os::process::{SingleThreaded, duplicate_onto, exit_now, set_controlling_terminal, unshare};
 use crate::os::{memfd, socket};
 use crate::runtime::cgroup::{Cgroup, Joinable, Layout};
+use crate::runtime::hooks::{self, About, Calls};
 use crate::runtime::in_root;
 use crate::runtime::protocol::{self, ExecPlan, InitPlan, InitReport};
 use failure::{Attempt, Failure};
@@ -34,14 +35,18 @@ impl Channel {
         Self(socket)
     }
 
-    fn send(&self, report: &InitReport) {
-        self.send_with(report, &[]);
+    /// Sends a report, and returns whether anybody was there to get it.
+    fn send(&self, report: &InitReport) -> bool {
+        self.send_with(report, &[])
     }
 
-    fn send_with(&self, report: &InitReport, descriptors: &[BorrowedFd<'_>]) {
-        if let Ok(report) = serde_json::to_vec(report) {
-            let _ = socket::send(&self.0, &report, descriptors);
-        }
+    fn send_with(&self, report: &InitReport, descriptors: &[BorrowedFd<'_>]) -> bool {
+        serde_json::to_vec(report).is_ok_and(|report| socket::send(&self.0, &report, descriptors).is_ok())
+    }
+
+    /// Ends the conversation.
+    fn close(&self) {
+        let _ = rustix::net::shutdown(&self.0, rustix::net::Shutdown::Both);
     }
 
     fn warn(&self, text: String) {
@@ -94,6 +99,12 @@ pub struct InitContext<'c> {
     pub program: Option<OwnedFd>,
     /// The terminal's size.
     pub size: Option<(u16, u16)>,
+    /// What hooks are told of the container.
+    pub about: About<'c>,
+    /// Where to wait for the word to start, for a process that outlives its parent.
+    pub gate: Option<OwnedFd>,
+    /// How many descriptors after the standard ones the process keeps.
+    pub preserved: u32,
 }
 
 /// Becomes a container's first process.
@@ -101,23 +112,41 @@ pub fn run(single: &SingleThreaded, context: InitContext<'_>) -> ! {
     let failure = match prepare(single, &context) {
         Ok((plan, identity)) => {
             let process = plan.spec.process().as_ref().expect("prepared with a process");
+            let hooks = plan.spec.hooks().as_ref();
             let last = Final {
                 process,
                 identity,
                 filter: context.filter,
                 init: context.program.as_ref().filter(|_| plan.init),
                 channel: &context.channel,
+                gate: context.gate.as_ref().map(|gate| (single, gate)),
+                hooks: Calls::of(
+                    &plan.spec,
+                    "startContainer",
+                    hooks
+                        .and_then(|hooks| hooks.start_container().clone())
+                        .into_iter()
+                        .flatten(),
+                ),
+                about: context.about.clone(),
+                preserved: context.preserved,
+                supervised: context.gate.is_none(),
             };
             last.become_program()
         }
         Err(failure) => failure,
     };
-    context.channel.send(&InitReport::Failed(failure.starting()));
+    if !context.channel.send(&InitReport::Failed(failure.starting())) {
+        // Nobody waits any more: the container counts as started, and its own standard error tells.
+        let _ = writeln!(io::stderr(), "{}", failure.starting());
+    }
     exit_now(1)
 }
 
 fn prepare(single: &SingleThreaded, context: &InitContext<'_>) -> Result<(InitPlan, users::Identity), Failure> {
-    die_with_parent();
+    if context.gate.is_none() {
+        die_with_parent();
+    }
     context.groups.join().attempt(|| "join cgroup")?;
     if context.namespaces & libc::CLONE_NEWUSER as u64 != 0 {
         context.channel.wait().attempt(|| "wait for the user mapping")?;
@@ -166,10 +195,26 @@ fn prepare(single: &SingleThreaded, context: &InitContext<'_>) -> Result<(InitPl
         None
     };
     surroundings::set_sysctls(procfs.as_fd(), spec)?;
+    run_hooks(context, spec)?;
     surroundings.enter(spec)?;
-    let identity = process::identity(process, &plan.groups)?;
+    let identity = process::identity(process, &plan.groups, context.gate.is_none())?;
     connect(context.streams.as_ref(), terminal, context.size, &context.channel)?;
     Ok((plan, identity))
+}
+
+/// Has the hooks run that belong before the change of the root: those outside by the parent, those inside here.
+fn run_hooks(context: &InitContext<'_>, spec: &Spec) -> Result<(), Failure> {
+    let outside = hooks::outside(spec);
+    if !outside.hooks.is_empty() {
+        let calls = serde_json::to_vec(&outside).map_err(|error| Failure::Runtime(error.to_string()))?;
+        let calls = memfd::with_bytes("hooks", &calls).attempt(|| "hand the hooks over")?;
+        context.channel.send_with(&InitReport::Hooks, &[calls.as_fd()]);
+        context.channel.wait().attempt(|| "wait for the hooks")?;
+    }
+    let inside = spec.hooks().as_ref().and_then(|hooks| hooks.create_container().clone());
+    Calls::of(spec, "createContainer", inside.into_iter().flatten())
+        .run(&context.about, "creating", std::process::id())
+        .map_err(Failure::Runtime)
 }
 
 /// What a process run in a container has of the shim.
@@ -192,6 +237,10 @@ pub struct ExecContext<'c> {
     pub has_user_namespace: bool,
     /// The terminal's size.
     pub size: Option<(u16, u16)>,
+    /// Whether it dies with its parent.
+    pub supervised: bool,
+    /// How many descriptors after the standard ones the process keeps.
+    pub preserved: u32,
 }
 
 /// Becomes a process in a running container.
@@ -204,6 +253,14 @@ pub fn run_exec(context: ExecContext<'_>) -> ! {
                 filter: context.filter,
                 init: None,
                 channel: &context.channel,
+                gate: None,
+                hooks: Calls::default(),
+                about: About {
+                    id: "",
+                    bundle: Path::new(""),
+                },
+                preserved: context.preserved,
+                supervised: context.supervised,
             };
             last.become_program()
         }
@@ -214,7 +271,9 @@ pub fn run_exec(context: ExecContext<'_>) -> ! {
 }
 
 fn prepare_exec(context: &ExecContext<'_>) -> Result<(ExecPlan, users::Identity), Failure> {
-    die_with_parent();
+    if context.supervised {
+        die_with_parent();
+    }
     // Until the exec this process holds things of the host: nobody inside may look into it.
     let _ = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable);
     context.groups.join().attempt(|| "join cgroup")?;
@@ -241,7 +300,7 @@ fn prepare_exec(context: &ExecContext<'_>) -> Result<(ExecPlan, users::Identity)
     } else {
         None
     };
-    let identity = process::identity(&plan.process, &plan.groups)?;
+    let identity = process::identity(&plan.process, &plan.groups, context.supervised)?;
     connect(context.streams.as_ref(), terminal, context.size, &context.channel)?;
     Ok((plan, identity))
 }

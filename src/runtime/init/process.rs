@@ -13,10 +13,13 @@ use rustix::thread::CapabilitySet;
 use super::Channel;
 use super::failure::{Attempt, Failure, words};
 use super::users::{self, Identity};
-use crate::os::process::{StringTable, close_on_exec_from, execute, execute_file, exit_now};
+use crate::os::process::{
+    SingleThreaded, StringTable, close_all_but, close_on_exec_from, execute, execute_file, exit_now,
+};
 use crate::os::seccomp::{Instruction, load};
 use crate::os::{memfd, signal, user_namespace};
 use crate::runtime::capability;
+use crate::runtime::hooks::{About, Calls};
 use crate::runtime::protocol::InitReport;
 
 /// The name our own process 1 runs under.
@@ -34,18 +37,46 @@ pub struct Final<'f> {
     pub init: Option<&'f OwnedFd>,
     /// The shim.
     pub channel: &'f Channel,
+    /// Where the word to start comes from, where it is waited for.
+    pub gate: Option<(&'f SingleThreaded, &'f OwnedFd)>,
+    /// What to run once it has come.
+    pub hooks: Calls,
+    /// What those are told.
+    pub about: About<'f>,
+    /// How many descriptors after the standard ones the program gets.
+    pub preserved: u32,
+    /// Whether it dies with its parent.
+    pub supervised: bool,
 }
 
 /// Finds out who the process runs as.
-pub fn identity(process: &Process, groups: &[String]) -> Result<Identity, Failure> {
+///
+/// `docker_s` tells whether groups are looked up as Docker does, or none but the listed ones count.
+pub fn identity(process: &Process, groups: &[String], docker_s: bool) -> Result<Identity, Failure> {
     let user = process.user();
+    if !docker_s {
+        return Ok(Identity {
+            uid: user.uid(),
+            gid: user.gid(),
+            groups: user.additional_gids().clone().unwrap_or_default(),
+            home: users::home_of(user.uid()),
+        });
+    }
     if let Some(name) = user.username().as_deref().filter(|name| !name.is_empty()) {
-        return users::look_up(name, groups);
+        return users::look_up(name, groups).map(with_own_group);
     }
     let mut identity = users::look_up(&format!("{}:{}", user.uid(), user.gid()), groups)?;
     identity.groups.extend(user.additional_gids().iter().flatten());
     identity.home = users::home_of(user.uid());
-    Ok(identity)
+    Ok(with_own_group(identity))
+}
+
+/// Lists the user's own group among the further ones, as Docker does since CVE-2022-36109: a process that may change
+/// its group must not lose a restriction by it.
+fn with_own_group(mut identity: Identity) -> Identity {
+    identity.groups.retain(|group| *group != identity.gid);
+    identity.groups.insert(0, identity.gid);
+    identity
 }
 
 impl Final<'_> {
@@ -54,7 +85,9 @@ impl Final<'_> {
         match self.prepare() {
             Err(failure) => failure,
             Ok((path, arguments, environment)) => {
-                self.channel.send(&InitReport::Ready);
+                if self.gate.is_none() {
+                    self.channel.send(&InitReport::Ready);
+                }
                 let error = match self.init {
                     Some(program) => execute_file(program.as_fd(), &arguments, &environment),
                     None => execute(&path, &arguments, &environment),
@@ -70,6 +103,7 @@ impl Final<'_> {
         let process = self.process;
         let environment = self.environment();
         self.limit();
+        let filter = self.read_filter()?;
         self.enter_user_namespace()?;
         let restricted = process.no_new_privileges() == Some(true);
         if restricted {
@@ -79,7 +113,7 @@ impl Final<'_> {
         let entered = self.enter_directory();
         // Without no_new_privs the filter takes CAP_SYS_ADMIN, which is about to go.
         if !restricted {
-            self.load_filter()?;
+            load_filter(&filter)?;
         }
         self.drop_bounding()?;
         self.change_identity()?;
@@ -87,8 +121,10 @@ impl Final<'_> {
             self.enter_directory()?;
         }
         self.set_capabilities()?;
-        // A change of identity takes the wish to die with the parent back.
-        let _ = rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL));
+        if self.supervised {
+            // A change of identity takes the wish to die with the parent back.
+            let _ = rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL));
+        }
         verify_directory()?;
         rustix::process::umask(Mode::from_raw_mode(process.user().umask().unwrap_or(0o022)));
 
@@ -113,11 +149,28 @@ impl Final<'_> {
         };
         let environment = table(&environment)?;
         signal::reset_all();
-        close_on_exec_from(3).attempt(|| "close descriptors")?;
+        close_on_exec_from(3 + self.preserved).attempt(|| "close descriptors")?;
+        self.wait_at_gate()?;
         if restricted {
-            self.load_filter()?;
+            load_filter(&filter)?;
         }
         Ok((path, arguments, environment))
+    }
+
+    /// Waits for the word to start, holding nothing of the host's meanwhile but what that comes by.
+    fn wait_at_gate(&self) -> Result<(), Failure> {
+        let Some((single, gate)) = self.gate else {
+            return Ok(());
+        };
+        self.channel.send(&InitReport::Ready);
+        self.channel.close();
+        let first = i32::try_from(3 + self.preserved).unwrap_or(i32::MAX);
+        close_all_but(single, first, gate.as_fd()).attempt(|| "close descriptors")?;
+        let mut word = [0];
+        rustix::io::retry_on_intr(|| rustix::io::read(gate, &mut word)).attempt(|| "wait for the word to start")?;
+        self.hooks
+            .run(&self.about, "created", std::process::id())
+            .map_err(Failure::Runtime)
     }
 
     /// Returns the environment, with a home where none is given, as runc does.
@@ -181,18 +234,13 @@ impl Final<'_> {
         rustix::process::chdir(directory).attempt(|| format!("chdir to cwd ({directory:?}) set in config.json failed"))
     }
 
-    fn load_filter(&self) -> Result<(), Failure> {
+    fn read_filter(&self) -> Result<Vec<Instruction>, Failure> {
         let Some(filter) = self.filter else {
-            return Ok(());
+            return Ok(Vec::new());
         };
         let bytes = memfd::read_all(filter).attempt(|| "read the seccomp filter")?;
-        let program: Vec<Instruction> = bytes
-            .as_chunks::<{ Instruction::SIZE }>()
-            .0
-            .iter()
-            .map(|bytes| Instruction::from_bytes(*bytes))
-            .collect();
-        load(&program).attempt(|| "unable to init seccomp: error loading seccomp filter into kernel")
+        let instructions = bytes.as_chunks::<{ Instruction::SIZE }>().0.iter();
+        Ok(instructions.map(|bytes| Instruction::from_bytes(*bytes)).collect())
     }
 
     /// Where the wanted user is none of this namespace's, becomes that user in a namespace of the process's own, in which
@@ -235,15 +283,7 @@ impl Final<'_> {
             own_stream(stream, uid);
         }
         rustix::thread::set_keep_capabilities(true).attempt(|| "set keep caps")?;
-        let mut groups: Vec<Gid> = vec![gid];
-        groups.extend(
-            identity
-                .groups
-                .iter()
-                .copied()
-                .filter(|group| *group != identity.gid)
-                .map(Gid::from_raw),
-        );
+        let groups: Vec<Gid> = identity.groups.iter().copied().map(Gid::from_raw).collect();
         // In a user namespace whose setgroups is denied there is nothing to set.
         match rustix::thread::set_thread_groups(&groups) {
             Err(rustix::io::Errno::PERM) if rustix::process::geteuid() != Uid::ROOT || denies_setgroups() => {}
@@ -275,6 +315,13 @@ impl Final<'_> {
         }
         Ok(())
     }
+}
+
+fn load_filter(program: &[Instruction]) -> Result<(), Failure> {
+    if program.is_empty() {
+        return Ok(());
+    }
+    load(program).attempt(|| "unable to init seccomp: error loading seccomp filter into kernel")
 }
 
 /// Gives a standard stream to the user, who may want to open it again by name; a device stays root's.

@@ -238,19 +238,21 @@ impl Surroundings {
             let cover = mounting::copy_of_file(self.null.as_fd(), false)?;
             return mounting::attach(cover.as_fd(), target.as_fd());
         }
-        let cover = match empty {
-            Some(first) => mounting::copy_of_file(first.as_fd(), false)?,
-            None => {
-                let data = [
-                    ("nr_inodes".to_owned(), Some("1".to_owned())),
-                    ("size".to_owned(), Some("4k".to_owned())),
-                ];
-                let first = mounting::new_file_system("tmpfs", "tmpfs", &data, 0)?;
-                mounting::make_read_only(first.as_fd(), false)?;
-                empty.insert(first).try_clone()?
-            }
-        };
-        mounting::attach(cover.as_fd(), target.as_fd())
+        // Before Linux 6.15 only what is attached can be copied, so the first one is attached before it is.
+        if let Some(first) = empty {
+            let cover = mounting::copy_of_file(first.as_fd(), false)?;
+            return mounting::attach(cover.as_fd(), target.as_fd());
+        }
+        let data = [
+            ("nr_inodes".to_owned(), Some("1".to_owned())),
+            ("size".to_owned(), Some("4k".to_owned())),
+            ("ro".to_owned(), None),
+        ];
+        let first = mounting::new_file_system("tmpfs", "tmpfs", &data, 0)?;
+        mounting::make_read_only(first.as_fd(), false)?;
+        mounting::attach(first.as_fd(), target.as_fd())?;
+        *empty = Some(first);
+        Ok(())
     }
 }
 
@@ -262,9 +264,10 @@ fn existing(root: BorrowedFd<'_>, path: &Path) -> io::Result<Option<OwnedFd>> {
     }
 }
 
-/// Copies the mount of the host's `/dev/null`, having checked that it is that.
+/// Opens the host's `/dev/null`, having checked that it is that.
 fn host_null() -> io::Result<OwnedFd> {
-    let null = mounting::copy_of_path(Path::new("/dev/null"), false)?;
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let null = rustix::fs::open("/dev/null", flags, Mode::empty())?;
     let status = rustix::fs::fstat(&null)?;
     let is_null = FileType::from_raw_mode(status.st_mode) == FileType::CharacterDevice
         && (rustix::fs::major(status.st_rdev), rustix::fs::minor(status.st_rdev)) == (1, 3);

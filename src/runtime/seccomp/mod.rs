@@ -43,6 +43,12 @@ pub enum SeccompError {
     TooLong(usize),
 }
 
+/// Compiles a profile into the bytes of its program.
+pub fn assemble(profile: &Profile<'_>) -> Result<Vec<u8>, SeccompError> {
+    let program = compile(profile)?;
+    Ok(program.iter().flat_map(|instruction| instruction.to_bytes()).collect())
+}
+
 /// What happens to a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {

@@ -2,7 +2,8 @@
 
 use std::fs;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
 
 use oci_spec::runtime::LinuxIdMapping;
 use rustix::fs::{Mode, OFlags};
@@ -10,8 +11,9 @@ use rustix::thread::{LinkNameSpaceType, ThreadNameSpaceType, move_into_link_name
 
 use super::pump::{Pump, pipe, unblock};
 use crate::os::process::{Child, Fork, SingleThreaded, clone_into, clone_into_pid_namespace};
-use crate::os::socket;
+use crate::os::{memfd, socket};
 use crate::runtime::cgroup::{Cgroup, Layout};
+use crate::runtime::hooks::{About, Calls};
 use crate::runtime::init::{self, Channel, ExecContext, InitContext, Streams};
 use crate::runtime::protocol::{InitReport, ShimPlan};
 
@@ -79,13 +81,50 @@ pub struct First<'f> {
     pub cgroup: &'f Cgroup,
     /// The host's hierarchies.
     pub layout: &'f Layout,
+    /// How it goes on once it is there.
+    pub course: Course<'f>,
+}
+
+/// How a process goes on once it is there.
+#[derive(Clone, Copy, Debug)]
+pub enum Course<'f> {
+    /// The shim carries its streams, and it dies with the shim.
+    Supervised,
+    /// It has the streams of this process and outlives it.
+    Alone {
+        /// Where a container's first process waits for the word to start.
+        gate: Option<BorrowedFd<'f>>,
+        /// The container's bundle.
+        bundle: &'f Path,
+        /// How many descriptors after the standard ones it keeps.
+        preserved: u32,
+    },
+}
+
+impl Course<'_> {
+    fn preserved(self) -> u32 {
+        match self {
+            Self::Supervised => 0,
+            Self::Alone { preserved, .. } => preserved,
+        }
+    }
+
+    fn is_supervised(self) -> bool {
+        matches!(self, Self::Supervised)
+    }
 }
 
 /// Makes the container's first process, and returns once it is the user's program.
 pub fn first(single: &SingleThreaded, what: First<'_>) -> Result<Born, BirthError> {
     let plan = what.plan;
-    let (mut pump, streams) = streams(plan.terminal, plan.stdin_open)?;
+    let (mut pump, streams) = streams(plan.terminal || !what.course.is_supervised(), plan.stdin_open)?;
     pump.stdin_once = plan.stdin_once;
+    let (gate, bundle) = match what.course {
+        Course::Supervised => (None, plan.dir.as_path()),
+        Course::Alone { gate, bundle, .. } => (gate.map(|gate| gate.try_clone_to_owned()), bundle),
+    };
+    let gate = gate.transpose().map_err(call("keep what the word to start comes by"))?;
+    let about = About { id: &plan.id, bundle };
     let groups = what.cgroup.open();
     let (ours, theirs) = socket::message_pair().map_err(call("make a socket pair"))?;
     let program = rustix::fs::open("/proc/self/exe", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).ok();
@@ -121,6 +160,9 @@ pub fn first(single: &SingleThreaded, what: First<'_>) -> Result<Born, BirthErro
                 namespaces: plan.namespaces,
                 program,
                 size: plan.size,
+                about,
+                gate,
+                preserved: what.course.preserved(),
             },
         ),
         Fork::Parent(child) => child,
@@ -137,7 +179,7 @@ pub fn first(single: &SingleThreaded, what: First<'_>) -> Result<Born, BirthErro
             });
         }
     }
-    listen(&ours, child, pump)
+    listen(&ours, child, pump, &about)
 }
 
 /// What a further process is made from.
@@ -158,11 +200,13 @@ pub struct Further<'f> {
     pub has_user_namespace: bool,
     /// The terminal's size.
     pub size: Option<(u16, u16)>,
+    /// How it goes on once it is there.
+    pub course: Course<'f>,
 }
 
 /// Makes a process in the container, and returns once it is the user's program.
 pub fn further(single: &SingleThreaded, what: Further<'_>) -> Result<Born, BirthError> {
-    let (mut pump, streams) = streams(what.terminal, what.stdin)?;
+    let (mut pump, streams) = streams(what.terminal || !what.course.is_supervised(), what.stdin)?;
     pump.stdin_once = true;
     let groups = what.cgroup.open();
     let (ours, theirs) = socket::message_pair().map_err(call("make a socket pair"))?;
@@ -194,11 +238,19 @@ pub fn further(single: &SingleThreaded, what: Further<'_>) -> Result<Born, Birth
             namespaces,
             has_user_namespace: what.has_user_namespace,
             size: what.size,
+            supervised: what.course.is_supervised(),
+            preserved: what.course.preserved(),
         });
     }
     drop((theirs, streams));
     match forked.map_err(call("clone a process into the container's pid namespace"))? {
-        Fork::Parent(child) => listen(&ours, child, pump),
+        Fork::Parent(child) => {
+            let about = About {
+                id: "",
+                bundle: Path::new(""),
+            };
+            listen(&ours, child, pump, &about)
+        }
         Fork::Child => Err(BirthError::Vanished),
     }
 }
@@ -254,7 +306,7 @@ fn streams(terminal: bool, stdin: bool) -> Result<(Pump, Option<Streams>), Birth
 }
 
 /// Hears what the process says until its exec closes its side.
-fn listen(channel: &OwnedFd, child: Child, mut pump: Pump) -> Result<Born, BirthError> {
+fn listen(channel: &OwnedFd, child: Child, mut pump: Pump, about: &About<'_>) -> Result<Born, BirthError> {
     let mut warnings = Vec::new();
     let mut ready = false;
     while let Ok(Some(mut message)) = socket::receive(channel) {
@@ -264,6 +316,15 @@ fn listen(channel: &OwnedFd, child: Child, mut pump: Pump) -> Result<Born, Birth
                 if let Some(master) = message.descriptors.pop() {
                     unblock(&master).map_err(call("set up the terminal"))?;
                     pump.terminal = Some(master);
+                }
+            }
+            Ok(InitReport::Hooks) => {
+                let result = run_hooks(message.descriptors.pop(), about, &child);
+                if let Err(text) =
+                    result.and_then(|()| socket::send(channel, b"go", &[]).map_err(|error| error.to_string()))
+                {
+                    end(&child);
+                    return Err(BirthError::Refused(text));
                 }
             }
             Ok(InitReport::Ready) => ready = true,
@@ -279,6 +340,13 @@ fn listen(channel: &OwnedFd, child: Child, mut pump: Pump) -> Result<Born, Birth
     }
     end(&child);
     Err(BirthError::Vanished)
+}
+
+fn run_hooks(calls: Option<OwnedFd>, about: &About<'_>, child: &Child) -> Result<(), String> {
+    let calls = calls.ok_or("there are no hooks")?;
+    let calls = memfd::read_all(&calls).map_err(|error| error.to_string())?;
+    let calls: Calls = serde_json::from_slice(&calls).map_err(|error| error.to_string())?;
+    calls.run(about, "creating", child.pid.as_raw_nonzero().get().cast_unsigned())
 }
 
 /// Ends a process that did not become what it should, and waits for it.

@@ -5,9 +5,9 @@
 //! engine, and starts the engine again when that is gone. The kernel kills the container's first process if the shim
 //! dies, so that no container is ever without one.
 
-mod birth;
+pub(in crate::runtime) mod birth;
 mod log;
-mod pump;
+pub(in crate::runtime) mod pump;
 mod respawn;
 
 use std::fs::{self, File};
@@ -25,7 +25,7 @@ use crate::runtime::launch::{AttachOptions, ExitRecord};
 use crate::runtime::protocol::{self, Answer, Command, Report, Request, ShimPlan, State, VERSION};
 use crate::runtime::record;
 use crate::runtime::time::Timestamp;
-use birth::{BirthError, Born, First, Further};
+use birth::{BirthError, Born, Course, First, Further};
 use log::{LogWriter, Stream};
 use pump::{Port, Pump};
 use respawn::Watch;
@@ -178,6 +178,7 @@ impl Shim {
             netns,
             cgroup: &cgroup,
             layout,
+            course: Course::Supervised,
         };
         let Born { child, pump, warnings } = birth::first(&single, what).map_err(|error| {
             cgroup.kill();
@@ -469,6 +470,7 @@ impl Shim {
                 init: &self.first,
                 has_user_namespace: self.plan.namespaces & libc::CLONE_NEWUSER as u64 != 0,
                 size,
+                course: Course::Supervised,
             },
         )
     }
