@@ -18,7 +18,6 @@ use tokio_util::sync::CancellationToken;
 use super::converge::Converge;
 use super::lifecycle::with_picture;
 use super::menu::{Menu, Wish};
-use super::out_of_memory;
 use super::watching::Watching;
 use super::{CommandError, Context};
 use crate::client::events::Event;
@@ -459,7 +458,7 @@ impl<'s> Session<'s> {
             self.tell_end(&id, end, event)?;
             if let Some(text) = found
                 .as_ref()
-                .and_then(|found| out_of_memory::explain(found, &self.converge.project))
+                .and_then(|found| super::out_of_memory::explain(found, &self.converge.project))
             {
                 stream::warn(text);
             }

@@ -35,8 +35,6 @@ mod logs;
 mod ls;
 mod manual;
 mod menu;
-pub mod oci;
-mod out_of_memory;
 mod pause;
 mod plugin;
 mod port;
@@ -65,6 +63,9 @@ mod volumes;
 mod wait;
 mod watch;
 mod watching;
+
+pub mod oci;
+mod out_of_memory;
 
 use std::process::ExitCode;
 
