@@ -176,6 +176,7 @@ impl Account {
             "nonvoluntary_ctxt_switches",
             "VmPTE",
             "SigQ",
+            "SigIgn",
             "VmSize",
             "VmData",
             "VmStk",
