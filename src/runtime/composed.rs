@@ -16,7 +16,8 @@ use rustix::fs::OFlags;
 
 use super::in_root;
 use super::launch::Root;
-use super::mounting::{self, Stack};
+use super::mounting;
+use super::overlay::{self, Stack};
 use crate::os::user_namespace;
 
 /// The largest file that is copied into the skeleton.
@@ -104,7 +105,7 @@ pub fn attach(root: &Root, refused: &Path, place: BorrowedFd<'_>) -> io::Result<
         upper,
         work,
     };
-    let whole = mounting::overlay(&stack)?;
+    let whole = overlay::overlay(&stack)?;
     mounting::attach(whole.as_fd(), place)?;
     let works = work.with_file_name("work-of-parts");
     for (number, part) in parts.iter().enumerate() {
@@ -118,7 +119,7 @@ pub fn attach(root: &Root, refused: &Path, place: BorrowedFd<'_>) -> io::Result<
             upper: &upper.join(&part.path),
             work: &work,
         };
-        let mount = mounting::overlay(&stack)?;
+        let mount = overlay::overlay(&stack)?;
         mounting::attach(mount.as_fd(), target.as_fd())?;
     }
     Ok(whole)

@@ -24,6 +24,7 @@ mod init;
 mod launch;
 mod mounting;
 pub mod oci;
+mod overlay;
 mod protocol;
 mod record;
 mod root;

@@ -19,6 +19,7 @@ use crate::runtime::in_root;
 use crate::runtime::init::users;
 use crate::runtime::launch::Root;
 use crate::runtime::mounting::{self, Options};
+use crate::runtime::overlay;
 use crate::runtime::protocol::{ROOT, RootPlan};
 
 /// An open root file system.
@@ -51,7 +52,7 @@ impl RootHandle {
 
     /// Mounts a root that is not in use, attached nowhere.
     pub fn detached(root: &Root) -> Result<Self, RuntimeError> {
-        let root = mounting::root_mount(root).map_err(RuntimeError::OpenRoot)?;
+        let root = overlay::root_mount(root).map_err(RuntimeError::OpenRoot)?;
         Ok(Self { root, _helper: None })
     }
 
@@ -226,7 +227,7 @@ fn mount_all(single: &SingleThreaded, plan: &OwnedFd) -> io::Result<OwnedFd> {
     let plan: RootPlan = serde_json::from_slice(&memfd::read_all(plan)?)?;
     unshare(single, libc::CLONE_NEWNS as u64)?;
     mounting::propagate(in_root::own_root()?.as_fd(), libc::MS_SLAVE, true)?;
-    let root = mounting::attach_root(&plan.root, &plan.dir.join(ROOT))?;
+    let root = overlay::attach_root(&plan.root, &plan.dir.join(ROOT))?;
     for mount in &plan.mounts {
         let options = mount.options().as_deref().unwrap_or_default();
         let mut options = Options::parse(options.iter().map(String::as_str));

@@ -75,7 +75,7 @@ networks:
   n:
 Y
 export COMPOSE_PROGRESS=plain
-timeout 120 compose up -d --build || fail "up"
+timeout 400 compose up -d --build || fail "up"
 cgroup=$(cgroup_of limited)
 [ -n "$cgroup" ] || fail "the container's cgroup is not to be found"
 same "memory.max" "$(cat "$cgroup/memory.max")" 67108864
@@ -93,7 +93,7 @@ same "published port" "$(wget -qO- http://127.0.0.1:9090/index.html)" here
 
 # A fork bomb finds its limit, and its neighbours go on.
 bomb=$(cgroup_of bomb)
-i=0; while [ "$(value "$bomb/pids.events" max)" -lt 1 ] && [ $i -lt 100 ]; do sleep 0.1; i=$((i + 1)); done
+i=0; while [ "$(value "$bomb/pids.events" max)" -lt 1 ] && [ $i -lt 600 ]; do sleep 0.1; i=$((i + 1)); done
 holds "the fork bomb was refused more processes" [ "$(value "$bomb/pids.events" max)" -ge 1 ]
 holds "and has no more than it may" [ "$(cat "$bomb/pids.current")" -le 20 ]
 same "its neighbour answers" "$(wget -qO- http://127.0.0.1:9090/index.html)" here
@@ -127,7 +127,7 @@ compose up -d limited >/dev/null 2>&1 || fail "up again"
 cgroup=$(cgroup_of limited)
 same "pids.max changed" "$(cat "$cgroup/pids.max")" 60
 
-i=0; while [ -z "$(compose ps -aq --status exited hungry)" ] && [ $i -lt 100 ]; do sleep 0.1; i=$((i + 1)); done
+i=0; while [ -z "$(compose ps -aq --status exited hungry)" ] && [ $i -lt 600 ]; do sleep 0.1; i=$((i + 1)); done
 same "killed for its memory" "$(compose ps -a --format '{{.ExitCode}}' hungry)" 137
 compose up --no-log-prefix hungry >/tmp/said 2>&1
 cat /tmp/said
@@ -136,7 +136,7 @@ holds "the limit's place is told" grep -q 'limit of 16MiB, see /project/compose.
 # Everything in the cgroup goes, whoever its parent is.
 compose exec -d limited sh -c 'sleep 1001 & setsid sleep 1002 & wait'
 compose kill limited >/dev/null 2>&1 || fail "kill"
-i=0; while [ -d "$cgroup" ] && [ $i -lt 100 ]; do sleep 0.1; i=$((i + 1)); done
+i=0; while [ -d "$cgroup" ] && [ $i -lt 600 ]; do sleep 0.1; i=$((i + 1)); done
 same "kill leaves no process" "$(ps | grep -c 'sleep 100[12]')" 0
 compose stop -t 1 >/dev/null 2>&1 || fail "stop"
 compose down -v -t 1 >/dev/null 2>&1 || fail "down"

@@ -13,6 +13,7 @@ use crate::runtime::cgroup::{Cgroup, Layout};
 use crate::runtime::in_root;
 use crate::runtime::launch::Root;
 use crate::runtime::mounting::{self, Options};
+use crate::runtime::overlay;
 
 /// The devices every container has: name and number.
 const DEVICES: [(&str, u32, u32); 6] = [
@@ -74,7 +75,7 @@ impl Surroundings {
         }
         let everything = in_root::own_root().attempt(|| "open the host's root")?;
         mounting::propagate(everything.as_fd(), libc::MS_SLAVE, true).attempt(|| "turn away from the host's mounts")?;
-        let root = mounting::attach_root(root, place).attempt(|| format!("mount the root file system at {place:?}"))?;
+        let root = overlay::attach_root(root, place).attempt(|| format!("mount the root file system at {place:?}"))?;
         let surroundings = Self {
             root,
             later: Vec::new(),

@@ -41,7 +41,11 @@ impl Outside {
 
     #[track_caller]
     fn assert_untouched(&self) {
-        assert_eq!(picture(self.path()), self.before, "nothing outside is created or changed");
+        assert_eq!(
+            picture(self.path()),
+            self.before,
+            "nothing outside is created or changed"
+        );
     }
 }
 
@@ -51,10 +55,19 @@ fn picture(directory: &Path) -> BTreeMap<PathBuf, String> {
     let mut left = vec![directory.to_owned()];
     while let Some(path) = left.pop() {
         let metadata = fs::symlink_metadata(&path).expect("it is there");
-        let content = if metadata.is_file() { fs::read_to_string(&path).expect("a text") } else { String::new() };
+        let content = if metadata.is_file() {
+            fs::read_to_string(&path).expect("a text")
+        } else {
+            String::new()
+        };
         let said = format!("{:o} {}:{} {content}", metadata.mode(), metadata.uid(), metadata.gid());
         if metadata.is_dir() {
-            left.extend(fs::read_dir(&path).expect("entries").flatten().map(|entry| entry.path()));
+            left.extend(
+                fs::read_dir(&path)
+                    .expect("entries")
+                    .flatten()
+                    .map(|entry| entry.path()),
+            );
         }
         found.insert(path, said);
     }
@@ -85,8 +98,16 @@ async fn an_image_whose_places_are_links_leads_nowhere() {
             process.set_cwd("/work/new".into());
         });
         let linux = launch.spec.linux_mut().as_mut().expect("linux");
-        linux.masked_paths_mut().as_mut().expect("masks").push("/masked".to_owned());
-        linux.readonly_paths_mut().as_mut().expect("paths").push("/etc2/a".to_owned());
+        linux
+            .masked_paths_mut()
+            .as_mut()
+            .expect("masks")
+            .push("/masked".to_owned());
+        linux
+            .readonly_paths_mut()
+            .as_mut()
+            .expect("paths")
+            .push("/etc2/a".to_owned());
         let mounts = launch.spec.mounts_mut().as_mut().expect("mounts");
         mounts.push(spec::tmpfs("/etc2/a/new", &[]));
         // It may start or not; what counts is what it can see and has changed.
@@ -124,7 +145,10 @@ async fn paths_exchanged_for_links_meanwhile_lead_nowhere() {
     let Some(runtime) = runtime() else { return };
     let outside = Outside::new();
     let place = Box::new();
-    let volume = tempfile::Builder::new().prefix("vol").tempdir_in("/tmp").expect("a directory");
+    let volume = tempfile::Builder::new()
+        .prefix("vol")
+        .tempdir_in("/tmp")
+        .expect("a directory");
     // Written to directly, so that what is exchanged is what the runtime walks: places of the image and of a volume.
     let mut pairs = Vec::new();
     for (base, name, target) in [
@@ -145,14 +169,23 @@ async fn paths_exchanged_for_links_meanwhile_lead_nowhere() {
     let swapper = exchange(pairs, Arc::clone(&goes_on));
     let mut started = 0;
     for _ in 0..rounds() {
-        let mut launch = place.launch("cat /conf/secret /data/hosts /vol/inner/hosts 2>/dev/null; touch /data/mine 2>/dev/null");
+        let mut launch =
+            place.launch("cat /conf/secret /data/hosts /vol/inner/hosts 2>/dev/null; touch /data/mine 2>/dev/null");
         launch.root = Root::Directory(place.lower());
         change_process(&mut launch, |process| {
             process.set_cwd("/work/new".into());
         });
         let linux = launch.spec.linux_mut().as_mut().expect("linux");
-        linux.masked_paths_mut().as_mut().expect("masks").push("/conf/secret".to_owned());
-        linux.readonly_paths_mut().as_mut().expect("paths").push("/data/b".to_owned());
+        linux
+            .masked_paths_mut()
+            .as_mut()
+            .expect("masks")
+            .push("/conf/secret".to_owned());
+        linux
+            .readonly_paths_mut()
+            .as_mut()
+            .expect("paths")
+            .push("/data/b".to_owned());
         let mounts = launch.spec.mounts_mut().as_mut().expect("mounts");
         mounts.push(spec::tmpfs("/data/fresh", &[]));
         mounts.push(spec::bind(place.path("log.in"), "/run/hosts", false, "rprivate"));
@@ -191,7 +224,10 @@ async fn a_container_cannot_change_its_cgroups_or_the_kernel() {
         assert!(!text.contains(word), "{text}");
     }
     assert!(text.ends_with("end\n"), "{text}");
-    assert!(text.lines().filter(|line| line.trim() == "0").count() >= 2, "hidden files are empty: {text}");
+    assert!(
+        text.lines().filter(|line| line.trim() == "0").count() >= 2,
+        "hidden files are empty: {text}"
+    );
 }
 
 #[tokio::test]
@@ -207,7 +243,11 @@ async fn the_runtime_s_own_program_cannot_be_changed_and_all_shims_share_it() {
     // Process 1 of the container is our own program (CVE-2019-5736).
     let (_, text) = exec(
         &containers[0],
-        &["sh", "-c", "readlink /proc/1/exe; exec 3</proc/1/exe; (echo x > /proc/self/fd/3) 2>&1; (echo x > /proc/1/exe) 2>&1"],
+        &[
+            "sh",
+            "-c",
+            "readlink /proc/1/exe; exec 3</proc/1/exe; (echo x > /proc/self/fd/3) 2>&1; (echo x > /proc/1/exe) 2>&1",
+        ],
     )
     .await;
     assert!(text.contains("memfd:compose"), "{text}");
@@ -219,7 +259,10 @@ async fn the_runtime_s_own_program_cannot_be_changed_and_all_shims_share_it() {
         .flat_map(|container| [container.shim_pid(), container.pid()])
         .map(|process| program(process).metadata().expect("metadata").ino())
         .collect();
-    assert!(inodes.iter().all(|inode| *inode == inodes[0]), "one copy for all: {inodes:?}");
+    assert!(
+        inodes.iter().all(|inode| *inode == inodes[0]),
+        "one copy for all: {inodes:?}"
+    );
     let seals = rustix::fs::fcntl_get_seals(program(containers[0].shim_pid())).expect("it is in memory");
     let wanted = rustix::fs::SealFlags::WRITE | rustix::fs::SealFlags::GROW | rustix::fs::SealFlags::SHRINK;
     assert!(seals.contains(wanted | rustix::fs::SealFlags::SEAL), "{seals:?}");
@@ -235,7 +278,10 @@ async fn secrets_stay_out_of_supervisors() {
     let place = Box::new();
     let mut launch = place.launch("sleep 60");
     change_process(&mut launch, |process| {
-        process.env_mut().get_or_insert_default().push("CANARY=tell-nobody".to_owned());
+        process
+            .env_mut()
+            .get_or_insert_default()
+            .push("CANARY=tell-nobody".to_owned());
     });
     let container = runtime.start(launch).await.expect("it starts");
     let shim = container.shim_pid();

@@ -361,8 +361,9 @@ async fn mounts_land_inside_whatever_the_image_links() {
     symlink(outside.path(), place.lower().join("escape")).expect("a link");
     symlink("/proc/self/cwd/../../..", place.lower().join("magic")).expect("a link");
     symlink(outside.path(), place.lower().join("dev")).expect("a link");
-    let mut launch = place
-        .launch("cat /data/file /escape/in/file /single; touch /data/new; echo > /ro/new; cat /ro/file; ls /dev/null");
+    let mut launch = place.launch(
+        "cat /data/file /escape/in/file /single; touch /data/new; (echo > /ro/new) 2>&1; cat /ro/file; ls /dev/null",
+    );
     let mounts = launch.spec.mounts_mut().as_mut().expect("mounts");
     mounts.push(spec::bind(data.path(), "/data", false, "rprivate"));
     mounts.push(spec::bind(data.path(), "/ro", true, "rprivate"));
