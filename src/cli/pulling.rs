@@ -11,8 +11,8 @@ use super::converge::local_source;
 use super::{CommandError, Context};
 use crate::client::events::percent_encode;
 use crate::client::stream::JsonLines;
-use crate::client::{ClientError, Engine, EngineKind};
-use crate::image::Reference;
+use crate::client::{ClientError, Engine};
+use crate::image::{Login, Reference, login_for};
 use crate::model::{Project, Service};
 use crate::ui::progress::Event;
 use crate::ui::{Progress, Status};
@@ -103,11 +103,8 @@ async fn pull(engine: &Engine, project: &Project, service: &Service, layers: &Pr
         percent_encode(platform),
         tag(&service.image)
     );
-    let authentication = match engine.kind() {
-        // It reads the user's credentials itself.
-        EngineKind::Embedded => None,
-        EngineKind::Foreign => authentication(&service.image),
-    };
+    // The embedded engine looks for itself as well, but where its environment says, which may be that of another day.
+    let authentication = authentication(&service.image);
     let headers: Vec<(&str, &str)> = authentication
         .as_deref()
         .map(|value| ("x-registry-auth", value))
@@ -139,18 +136,16 @@ fn tag(image: &str) -> &'static str {
 
 /// Returns the user's credentials for the image's registry, as the Engine API takes them.
 pub fn authentication(image: &str) -> Option<String> {
-    use docker_credential::DockerCredential;
-
-    let registry = match Reference::parse(image).ok()?.domain() {
-        "docker.io" => "https://index.docker.io/v1/".to_owned(),
-        registry => registry.to_owned(),
+    let reference = Reference::parse(image).ok()?;
+    let server = match reference.domain() {
+        "docker.io" => "https://index.docker.io/v1/",
+        registry => registry,
     };
-    let json = match docker_credential::get_credential(&registry).ok()? {
-        DockerCredential::IdentityToken(token) => {
-            serde_json::json!({"identitytoken": token, "serveraddress": registry})
-        }
-        DockerCredential::UsernamePassword(username, password) => {
-            serde_json::json!({"username": username, "password": password, "serveraddress": registry})
+    let json = match login_for(&reference)? {
+        Login::Token(token) => serde_json::json!({"registrytoken": token, "serveraddress": server}),
+        Login::Identity(token) => serde_json::json!({"identitytoken": token, "serveraddress": server}),
+        Login::Password { username, password } => {
+            serde_json::json!({"username": username, "password": password, "serveraddress": server})
         }
     };
     Some(URL_SAFE.encode(json.to_string()))

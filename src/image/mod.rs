@@ -31,7 +31,9 @@ pub(crate) use layers::plain as decompress;
 pub use pack::{PackError, PackOptions, pack_directory};
 pub use progress::{Progress, ProgressSink, silent};
 pub use reference::{Reference, ReferenceError, Source};
-pub use registry::{CertificateError, Login, PullOptions, PushOptions, RegistryError, Settings, TransportError};
+pub use registry::{
+    CertificateError, Login, PullOptions, PushOptions, RegistryError, Settings, TransportError, login_for,
+};
 pub(crate) use registry::{chain, use_tls};
 pub use remove::{Conflict, ImageUser, Removed};
 pub use store::{Blob, CacheRecord, Image, LayerInfo, Store};

@@ -9,7 +9,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::error::ApiError;
-use super::images::{Lines, body_reader, login, reference, streaming};
+use super::images::{Lines, body_reader, logins, reference, streaming};
 use super::request::Call;
 use super::response::{self, Answer};
 use crate::build::{self, BuildError, BuildRequest, BuildSink, DockerfileSource, Named, Plain, RemoteContext};
@@ -104,7 +104,7 @@ pub async fn from_tar(call: Call) -> Answer {
         },
         ..Wishes::default()
     };
-    let login = login(&call);
+    let logins = logins(&call);
     let directory = tempfile::Builder::new()
         .prefix("build-")
         .tempdir_in(call.engine.paths.state_dir())
@@ -113,7 +113,7 @@ pub async fn from_tar(call: Call) -> Answer {
             call.engine.paths.state_dir(),
         ))?;
     let mut request = request(&call.engine, directory.path().to_path_buf(), &wishes)?;
-    request.pull_options.login = login;
+    request.pull_options.logins = logins;
     let engine = Arc::clone(&call.engine);
     let tar = body_reader(call.body);
     Ok(streaming(&engine.clone(), move |lines| async move {
@@ -132,7 +132,7 @@ pub async fn from_tar(call: Call) -> Answer {
 /// `POST /compose/build`: the context is a directory of this machine and is not copied.
 pub async fn from_directory(call: Call) -> Answer {
     let engine = Arc::clone(&call.engine);
-    let login = login(&call);
+    let logins = logins(&call);
     let body = without_nulls(call.json::<Value>().await?);
     let wishes: Wishes =
         serde_json::from_value(body).map_err(|cause| ApiError::bad_request(format!("invalid JSON: {cause}")))?;
@@ -141,7 +141,7 @@ pub async fn from_directory(call: Call) -> Answer {
         return Err(ApiError::bad_request("the context must be an absolute path"));
     }
     let mut request = request(&engine, PathBuf::from(&wishes.context), &wishes)?;
-    request.pull_options.login = login;
+    request.pull_options.logins = logins;
     Ok(streaming(&engine.clone(), move |lines| async move {
         // What is fetched lasts as long as it is built from.
         let mut fetched = Vec::new();

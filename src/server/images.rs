@@ -1,5 +1,6 @@
 //! `/images`.
 
+use std::collections::BTreeMap;
 use std::io::Read;
 use std::sync::Arc;
 
@@ -257,13 +258,34 @@ pub fn body_reader(body: Body) -> impl Read + Send + 'static {
 
 /// Reads the login that the docker CLI sends along.
 pub fn login(call: &Call) -> Option<Login> {
+    login_of(&encoded(call.header("x-registry-auth")?)?)
+}
+
+/// Reads the logins that the docker CLI sends along with a build, by the hosts of their registries.
+pub fn logins(call: &Call) -> BTreeMap<String, Login> {
+    let value = call.header("x-registry-config").and_then(encoded);
+    let all = value.as_ref().and_then(Value::as_object).into_iter().flatten();
+    all.filter_map(|(server, value)| {
+        let bare = server
+            .strip_prefix("https://")
+            .or_else(|| server.strip_prefix("http://"));
+        let host = bare.unwrap_or(server).split('/').next().unwrap_or_default();
+        let host = if host == "index.docker.io" { "docker.io" } else { host };
+        Some((host.to_owned(), login_of(value)?))
+    })
+    .collect()
+}
+
+fn encoded(text: &str) -> Option<Value> {
     use base64::Engine as _;
-    let text = call.header("x-registry-auth")?;
     let bytes = base64::engine::general_purpose::URL_SAFE
         .decode(text)
         .or_else(|_| base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(text))
         .ok()?;
-    let value: Value = serde_json::from_slice(&bytes).ok()?;
+    serde_json::from_slice(&bytes).ok()
+}
+
+fn login_of(value: &Value) -> Option<Login> {
     let field = |name: &str| value[name].as_str().filter(|text| !text.is_empty()).map(str::to_owned);
     if let Some(token) = field("registrytoken") {
         return Some(Login::Token(token));

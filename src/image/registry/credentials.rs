@@ -1,7 +1,8 @@
 //! Who we are to a registry: Docker's and Podman's auth files, credential helpers included.
 
-use docker_credential::{CredentialRetrievalError, DockerCredential};
+use std::path::PathBuf;
 
+use super::auth_file::{self, AuthFile};
 use crate::image::Reference;
 
 /// Who we are to one registry.
@@ -34,69 +35,62 @@ pub(super) struct Found {
 
 /// Finds the login for a registry in the auth files, or goes without. Reads files and may run a helper: not for async code.
 pub(super) fn find(host: &str, reference: &Reference) -> Found {
-    let hub = matches!(host, "registry-1.docker.io" | "docker.io" | "index.docker.io");
-    let mut servers = Vec::new();
-    if hub {
-        servers.extend(["https://index.docker.io/v1/".to_owned(), "docker.io".to_owned()]);
-    }
-    // Podman lets a login be for a part of a registry.
-    let mut path = reference.path();
-    loop {
-        servers.push(format!("{}/{path}", if hub { "docker.io" } else { host }));
-        match path.rsplit_once('/') {
-            Some((above, _)) => path = above,
-            None => break,
-        }
-    }
-    servers.push(host.to_owned());
-    // Old versions of Docker wrote it so.
-    servers.push(format!("https://{host}"));
+    let servers = servers(host, reference);
     let mut problem = None;
-    for server in &servers {
-        for look in [
-            docker_credential::get_podman_credential,
-            docker_credential::get_credential,
-        ] {
-            match look(server) {
-                Ok(DockerCredential::UsernamePassword(username, password)) => {
-                    return Found {
-                        login: Some(Login::Password { username, password }),
-                        problem: None,
-                    };
-                }
-                Ok(DockerCredential::IdentityToken(token)) => {
-                    return Found {
-                        login: Some(Login::Identity(token)),
-                        problem: None,
-                    };
-                }
-                Err(CredentialRetrievalError::ConfigNotFound | CredentialRetrievalError::ConfigReadError) => {}
-                Err(CredentialRetrievalError::NoCredentialConfigured) => {}
-                // Helpers say so when they have nothing for this name.
-                Err(CredentialRetrievalError::HelperFailure { stdout, .. })
-                    if stdout.contains("credentials not found") => {}
-                Err(error) => {
-                    tracing::debug!(registry = host, %error, "no login from the auth file");
-                    problem.get_or_insert_with(|| describe(&error));
-                }
+    for place in auth_file::places(|name| std::env::var_os(name).map(PathBuf::from)) {
+        match AuthFile::read(&place).and_then(|file| file.login(&servers)) {
+            Ok(None) => {}
+            Ok(login) => return Found { login, problem: None },
+            Err(error) => {
+                tracing::debug!(registry = host, %error, "no login from the auth file");
+                problem.get_or_insert_with(|| error.to_string());
             }
         }
     }
     Found { login: None, problem }
 }
 
-fn describe(error: &CredentialRetrievalError) -> String {
-    match error {
-        CredentialRetrievalError::HelperFailure { helper, stdout, stderr } => {
-            let said = [stdout.trim(), stderr.trim()].into_iter().find(|text| !text.is_empty());
-            format!(
-                "the credential helper {helper} failed: {}",
-                said.unwrap_or("it says nothing")
-            )
-        }
-        CredentialRetrievalError::HelperCommunicationError => {
-            "the credential helper of the auth file cannot be run".to_owned()
-        }
-        other => other.to_string(),
+/// Finds the login that pulling and pushing an image takes, for an engine that does not look for itself.
+pub fn login_for(reference: &Reference) -> Option<Login> {
+    find(reference.domain(), reference).login
+}
+
+/// Returns the names under which a login may be kept, the narrowest first and what helpers know it by last.
+fn servers(host: &str, reference: &Reference) -> Vec<String> {
+    let is_hub = matches!(host, "registry-1.docker.io" | "docker.io" | "index.docker.io");
+    let host = if is_hub { "docker.io" } else { host };
+    // Podman lets a login be for a part of a registry.
+    let path = reference.path();
+    let ends = path.match_indices('/').map(|(end, _)| end).chain([path.len()]);
+    let mut servers: Vec<String> = ends.map(|end| format!("{host}/{}", &path[..end])).collect();
+    servers.reverse();
+    servers.push(host.to_owned());
+    if is_hub {
+        servers.push("https://index.docker.io/v1/".to_owned());
+    }
+    servers
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_narrowest_login_is_looked_for_first() {
+        let reference = |text| Reference::parse(text).unwrap();
+        let of = |host, text| servers(host, &reference(text));
+        assert_eq!(
+            of("r.example:5000", "r.example:5000/a/b:1"),
+            ["r.example:5000/a/b", "r.example:5000/a", "r.example:5000"]
+        );
+        assert_eq!(
+            of("registry-1.docker.io", "busybox"),
+            [
+                "docker.io/library/busybox",
+                "docker.io/library",
+                "docker.io",
+                "https://index.docker.io/v1/"
+            ]
+        );
     }
 }

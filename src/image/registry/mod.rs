@@ -3,6 +3,7 @@
 //! Layers are downloaded several at a time and unpacked while they arrive. Every byte is digested on its way; what does not have
 //! the digest it was asked for by never becomes a layer. A download that breaks off goes on where it was.
 
+mod auth_file;
 mod challenge;
 mod credentials;
 mod pull;
@@ -13,12 +14,13 @@ mod settings;
 mod tls;
 mod transport;
 
-pub use credentials::Login;
+pub use credentials::{Login, login_for};
 pub use settings::Settings;
 pub use tls::CertificateError;
 pub use transport::TransportError;
 pub(crate) use transport::use_tls;
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use http::StatusCode;
@@ -70,8 +72,16 @@ pub struct PullOptions {
     pub platform: Option<Platform>,
     /// The login to use instead of those in the auth files. It is for the registry itself, so mirrors do not get it.
     pub login: Option<Login>,
+    /// The same for pulls from several registries, by their hosts.
+    pub logins: BTreeMap<String, Login>,
     /// Mirrors and exceptions; those of this machine if not given.
     pub settings: Option<Settings>,
+}
+
+impl PullOptions {
+    fn login(&self, host: &str) -> Option<&Login> {
+        self.login.as_ref().or_else(|| self.logins.get(host))
+    }
 }
 
 /// How to push.

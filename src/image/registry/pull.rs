@@ -60,7 +60,7 @@ impl Store {
         let mut refused = None;
         for endpoint in settings.endpoints(reference.domain()) {
             let attempt = async {
-                let remote = Remote::connect(&endpoint, &reference, options.login.as_ref(), false).await?;
+                let remote = Remote::connect(&endpoint, &reference, options.login(reference.domain()), false).await?;
                 self.pull_from(&remote, options, progress).await
             };
             match attempt.await {

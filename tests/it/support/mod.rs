@@ -1,6 +1,7 @@
 //! What the tests share: a project in a directory of its own, the binary, and what to do when a right is missing.
 #![allow(dead_code, reason = "each area uses its own part")]
 
+pub mod authority;
 pub mod http;
 pub mod mock;
 pub mod registry;
