@@ -15,21 +15,34 @@ const START_LIMIT: Duration = Duration::from_secs(20);
 /// How long to wait between two looks at the socket. A look costs some microseconds.
 const LOOK_INTERVAL: Duration = Duration::from_millis(1);
 
-/// Connects to the embedded engine of `state_dir`, starting it if nothing listens.
-pub(super) async fn connect_or_start(state_dir: Option<&Path>) -> Result<(Address, Connection), ClientError> {
-    let paths = Paths::discover(state_dir);
-    let address = Address::Unix(paths.socket());
-    match transport::open(&address).await {
-        Ok(connection) => return Ok((address, connection)),
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-            return Err(ClientError::connecting(&address, error));
+/// The embedded engine of one state directory, whether it runs or not.
+pub(super) struct Embedded {
+    paths: Paths,
+}
+
+impl Embedded {
+    /// Names the engine of `state_dir`, or of the default one.
+    pub(super) fn new(state_dir: Option<&Path>) -> Self {
+        Self {
+            paths: Paths::discover(state_dir),
         }
-        // No socket, or one that a dead engine left.
-        Err(_) => {}
     }
-    let mut child = spawn(&paths).map_err(ClientError::Spawn)?;
-    let connection = await_listening(&address, &mut child, &paths.log()).await?;
-    Ok((address, connection))
+
+    /// Connects to the engine, starting it if nothing listens.
+    pub(super) async fn connect_or_start(&self) -> Result<(Address, Connection), ClientError> {
+        let address = Address::Unix(self.paths.socket());
+        match transport::open(&address).await {
+            Ok(connection) => return Ok((address, connection)),
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                return Err(ClientError::connecting(&address, error));
+            }
+            // No socket, or one that a dead engine left.
+            Err(_) => {}
+        }
+        let mut child = spawn(&self.paths).map_err(ClientError::Spawn)?;
+        let connection = await_listening(&address, &mut child, &self.paths.log()).await?;
+        Ok((address, connection))
+    }
 }
 
 /// Runs the engine with its output in its log. It makes a session of its own, so that no key pressed here reaches it.

@@ -95,20 +95,21 @@ impl std::fmt::Debug for Engine {
 ///
 /// `state_dir` is the state directory of the embedded engine (`None`: the default one); other engines ignore it.
 pub async fn connect(choice: &EngineChoice, state_dir: Option<&Path>) -> Result<Engine, ClientError> {
-    let (kind, address, connection) = match choice {
+    let (kind, address, connection, embedded) = match choice {
         EngineChoice::Embedded => {
-            let (address, connection) = launch::connect_or_start(state_dir).await?;
-            (EngineKind::Embedded, address, connection)
+            let embedded = launch::Embedded::new(state_dir);
+            let (address, connection) = embedded.connect_or_start().await?;
+            (EngineKind::Embedded, address, connection, Some(embedded))
         }
         _ => {
             let address = choice.address();
             let connection = transport::open(&address)
                 .await
                 .map_err(|cause| ClientError::connecting(&address, cause))?;
-            (EngineKind::Foreign, address, connection)
+            (EngineKind::Foreign, address, connection, None)
         }
     };
-    let transport = Arc::new(transport::Transport::new(address, connection));
+    let transport = Arc::new(transport::Transport::new(address, connection, embedded));
     let shared = Arc::clone(&transport);
     let docker = Docker::connect_with_custom_transport(
         move |request| {

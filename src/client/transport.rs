@@ -18,6 +18,7 @@ use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use tokio::net::{TcpStream, UnixStream};
 
+use super::launch::Embedded;
 use super::{Address, ClientError};
 
 pub(super) type Body =
@@ -32,6 +33,8 @@ pub(super) struct Transport {
     idle: Arc<Mutex<Vec<Connection>>>,
     /// The minor number of the API version that answered, 0 while none has.
     api_minor: AtomicU32,
+    /// How to start the engine anew when it has died, if it is the embedded one.
+    embedded: Option<Embedded>,
 }
 
 /// Opens a connection.
@@ -57,9 +60,10 @@ where
 }
 
 impl Transport {
-    pub(super) fn new(address: Address, first: Connection) -> Self {
+    pub(super) fn new(address: Address, first: Connection, embedded: Option<Embedded>) -> Self {
         Self {
             address,
+            embedded,
             idle: Arc::new(Mutex::new(vec![first])),
             api_minor: AtomicU32::new(0),
         }
@@ -89,6 +93,18 @@ impl Transport {
     /// Sends a request over an idle connection or a new one.
     pub(super) async fn send(&self, mut request: Request<Body>) -> Result<Response<Incoming>, Error> {
         prepare(&mut request)?;
+        // Asking again does no harm where the first was only a question.
+        let question = (request.method() == Method::GET).then(|| question(&request));
+        let Some(question) = question.filter(|_| self.embedded.is_some()) else {
+            return self.send_once(request).await;
+        };
+        match self.send_once(request).await {
+            Err(Error::HyperResponseError { .. }) => self.send_once(question).await,
+            answer => answer,
+        }
+    }
+
+    async fn send_once(&self, mut request: Request<Body>) -> Result<Response<Incoming>, Error> {
         while let Some(mut connection) = self.take_idle() {
             match connection.try_send_request(request).await {
                 Ok(response) => return Ok(self.received(connection, response)),
@@ -99,9 +115,20 @@ impl Transport {
                 },
             }
         }
-        let mut connection = open(&self.address).await?;
+        let mut connection = self.open().await?;
         let response = connection.send_request(request).await?;
         Ok(self.received(connection, response))
+    }
+
+    /// Opens a connection; a dead embedded engine is started first.
+    async fn open(&self) -> io::Result<Connection> {
+        match (open(&self.address).await, &self.embedded) {
+            (Err(error), Some(embedded)) => match embedded.connect_or_start().await {
+                Ok((_, connection)) => Ok(connection),
+                Err(_) => Err(error),
+            },
+            (result, _) => result,
+        }
     }
 
     /// Notes what the response tells of the engine, and keeps the connection for when the response has been read.
@@ -175,6 +202,15 @@ impl Transport {
             message,
         })
     }
+}
+
+/// Returns a request like this one, without the body, which a question does not have.
+fn question(request: &Request<Body>) -> Request<Body> {
+    let mut copy = Request::new(Either::Left(Full::new(Bytes::new())));
+    *copy.method_mut() = request.method().clone();
+    *copy.uri_mut() = request.uri().clone();
+    *copy.headers_mut() = request.headers().clone();
+    copy
 }
 
 /// A connection carries paths, not whole addresses, and HTTP/1.1 wants a host.
