@@ -100,11 +100,27 @@ impl std::fmt::Debug for Engine {
     }
 }
 
+/// Asks an ext4 file system to keep the directories in this one far from each other.
+///
+/// It otherwise puts all of them next to each other, where the inodes of containers just removed are; ext4 leaves those
+/// alone for a minute, and looks at each of them again for every file that is made. With dozens of containers coming
+/// and going, a third of all work was that. Other file systems know no such flag, and do not need it.
+fn spread(directory: &Path) {
+    use rustix::fs::{IFlags, Mode, OFlags, ioctl_getflags, ioctl_setflags};
+    if let Ok(directory) = rustix::fs::open(directory, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+        && let Ok(flags) = ioctl_getflags(&directory)
+        && !flags.contains(IFlags::TOPDIR)
+    {
+        let _ = ioctl_setflags(&directory, flags | IFlags::TOPDIR);
+    }
+}
+
 impl Engine {
     /// Opens the state directory and takes up what an earlier engine left running. Clients come in by `socket`.
     pub async fn open(paths: Paths, socket: OwnedFd) -> Result<Arc<Self>> {
         let directory = paths.containers();
         std::fs::create_dir_all(&directory).map_err(EngineError::file("cannot create", &directory))?;
+        spread(&directory);
         let instance = paths.instance();
         let runtime = Runtime::open(RuntimeConfig {
             state_dir: paths.state_dir().to_path_buf(),
