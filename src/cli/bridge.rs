@@ -79,5 +79,7 @@ pub async fn run(args: Args, context: &Context) -> Result<ExitCode, CommandError
         Command::Convert(_) => "bridge convert",
         Command::Transformations(_) => "bridge transformations",
     };
-    Err(context.not_available(name))
+    Err(context
+        .not_available(name)
+        .hint("it runs images that Docker publishes; `compose config` prints the project for tools such as kompose"))
 }

@@ -209,19 +209,31 @@ async fn project(args: &Args, context: &Context) -> Result<Project, CommandError
         unique_container_names(&project)?;
     }
     if args.lock_image_digests {
-        let images = project.services.into_iter().map(|(name, service)| {
-            let locked = Service {
-                image: service.image,
-                ..Service::default()
-            };
-            (name, locked)
-        });
-        project = Project {
-            services: images.collect(),
-            ..Project::default()
-        };
+        project = images_alone(project);
     }
     Ok(project)
+}
+
+/// Returns a project whose services say nothing but their image.
+fn images_alone(project: Project) -> Project {
+    let images = project.services.into_iter().map(|(name, service)| {
+        let locked = Service {
+            image: service.image,
+            ..Service::default()
+        };
+        (name, locked)
+    });
+    Project {
+        services: images.collect(),
+        ..Project::default()
+    }
+}
+
+/// Returns a file that pins the images of a project to what their registries have now.
+pub async fn pinned_images(project: &Project, context: &Context) -> Result<String, CommandError> {
+    let mut project = project.clone();
+    resolve_images(&mut project, context).await?;
+    Ok(images_alone(project).emit(Dialect::Yaml).to_yaml())
 }
 
 /// Pins every image to the digest that its registry names now.
@@ -238,7 +250,8 @@ async fn resolve_images(project: &mut Project, context: &Context) -> Result<(), 
         }
         let found = engine.docker.inspect_registry_image(&service.image, None).await?;
         if let Some(digest) = found.descriptor.digest {
-            service.image = reference.with_digest(&digest)?.to_string();
+            // The tag stays, for people to read.
+            service.image = format!("{reference}@{digest}");
         }
     }
     Ok(())

@@ -35,4 +35,5 @@ pub mod words;
 pub use discover::{is_project_name, normalize_project_name};
 pub use load::{load, load_environment, load_model};
 pub use options::{LoadError, LoadOptions, Loaded, LoadedModel};
+pub use paths::clean;
 pub use tree::{go_format, go_type};

@@ -32,7 +32,8 @@ pub use pack::{PackError, PackOptions, pack_directory};
 pub use progress::{Progress, ProgressSink, silent};
 pub use reference::{Reference, ReferenceError, Source};
 pub use registry::{
-    CertificateError, Login, PullOptions, PushOptions, RegistryError, Settings, TransportError, login_for,
+    Artifact, CertificateError, Login, PullOptions, PushOptions, RegistryError, Settings, TransportError, login_for,
+    push_artifact,
 };
 pub(crate) use registry::{chain, use_tls};
 pub use remove::{Conflict, ImageUser, Removed};

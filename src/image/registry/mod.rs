@@ -3,6 +3,7 @@
 //! Layers are downloaded several at a time and unpacked while they arrive. Every byte is digested on its way; what does not have
 //! the digest it was asked for by never becomes a layer. A download that breaks off goes on where it was.
 
+mod artifact;
 mod auth_file;
 mod challenge;
 mod credentials;
@@ -14,6 +15,7 @@ mod settings;
 mod tls;
 mod transport;
 
+pub use artifact::{Artifact, push_artifact};
 pub use credentials::{Login, login_for};
 pub use settings::Settings;
 pub use tls::CertificateError;
