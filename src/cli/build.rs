@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use super::building::{self, BuildWishes};
-use super::{CommandError, Context, pushing};
+use super::{CommandError, Context, bake, pushing};
 use crate::model::{Dependencies, Project};
 use crate::ui::stream;
 
@@ -75,10 +75,8 @@ pub struct Args {
 
 /// Builds the images of services.
 pub async fn run(args: Args, context: &Context) -> Result<ExitCode, CommandError> {
-    for (asked, flag) in [(args.check, "build --check"), (args.print, "build --print")] {
-        if asked {
-            return Err(context.not_available(flag));
-        }
+    if args.check {
+        return Err(context.not_available("build --check"));
     }
     if let Some(progress) = args.progress.as_deref()
         && !matches!(
@@ -96,9 +94,17 @@ pub async fn run(args: Args, context: &Context) -> Result<ExitCode, CommandError
             stream::warn(format_args!("{flag} has no effect: attestations are not written"));
         }
     }
+    if args.builder.as_deref().is_some_and(|builder| !builder.is_empty()) {
+        stream::warn("--builder has no effect: the engine builds by itself");
+    }
     let project = context.load_project(&[])?.project;
     let services = chosen(&project, &args.services, args.with_dependencies)?;
     if services.is_empty() {
+        return Ok(ExitCode::SUCCESS);
+    }
+    if args.print {
+        let file = bake::file(&project, &services, &args.build_arg, args.no_cache, args.pull);
+        bake::print(&file)?;
         return Ok(ExitCode::SUCCESS);
     }
     let wishes = BuildWishes {

@@ -5,6 +5,7 @@
 mod alpha;
 mod attach;
 mod attached;
+mod bake;
 mod bridge;
 mod build;
 mod building;
