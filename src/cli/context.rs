@@ -13,6 +13,7 @@ use crate::ui::progress::{Mode, Settings};
 use crate::ui::{Progress, stream};
 
 /// What every command starts from.
+#[derive(Clone)]
 pub struct Context {
     pub globals: Globals,
     /// What the user calls this program: `compose`, or `docker compose`.

@@ -85,10 +85,13 @@ pub fn canonical(root: &Command, program: &str, arguments: &[String]) -> Result<
             });
         };
         // docker compose has this name for `config` only where docker runs it.
-        let is_known = name != "convert" || program == "docker compose";
+        let is_known = name != "convert" || !outer.is_empty() || program == "docker compose";
         let Some(command) = level.command.find_subcommand(name).filter(|_| is_known) else {
             if name == "help" && outer.is_empty() {
                 return help_for(root, after);
+            }
+            if !outer.is_empty() {
+                return Ok(Request::Help(words(&outer, &level)));
             }
             return Err(FlagError::UnknownCommand(quote(&format!(
                 "{}{name}",

@@ -10,7 +10,8 @@ use serde_json::json;
 
 use super::containers::{self, label, short_id, with_labels};
 use super::{CommandError, Context, ls};
-use crate::client::labels;
+use crate::client::events::percent_encode;
+use crate::client::{ClientError, Engine, labels};
 use crate::ui::{human, stream, table};
 
 /// List images used by the created containers
@@ -25,6 +26,15 @@ pub struct Args {
     pub quiet: bool,
     #[arg(value_name = "SERVICE")]
     pub services: Vec<String>,
+}
+
+/// Asks what an image is. A path in its name must not become part of the request's.
+async fn inspect(engine: &Engine, name: &str) -> Result<ImageInspect, ClientError> {
+    let name = match name.contains(":/") {
+        true => percent_encode(name),
+        false => name.to_owned(),
+    };
+    Ok(engine.docker.inspect_image(&name).await?)
 }
 
 /// Lists the images that the project's containers were made from.
@@ -45,7 +55,7 @@ pub async fn run(args: Args, context: &Context) -> Result<ExitCode, CommandError
         .iter()
         .filter_map(|container| container.image.as_deref())
         .collect();
-    let inspected = try_join_all(names.iter().map(|name| engine.docker.inspect_image(name))).await?;
+    let inspected = try_join_all(names.iter().map(|name| inspect(&engine, name))).await?;
     images.extend(names.iter().map(|name| (*name).to_owned()).zip(inspected));
     let mut rows: Vec<(&str, &str, &ImageInspect)> = containers
         .iter()

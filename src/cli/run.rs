@@ -110,6 +110,11 @@ pub struct Args {
 
 /// Runs a command in a container of its own, beside those of the service.
 pub async fn run(args: Args, context: &Context) -> Result<ExitCode, CommandError> {
+    let mut context = context.clone();
+    if args.quiet {
+        context.progress = Progress::quiet();
+    }
+    let context = &context;
     if !args.publish.is_empty() && args.service_ports {
         return Err(CommandError::message("--service-ports and --publish are incompatible"));
     }
@@ -182,14 +187,9 @@ async fn prepare(args: &Args, context: &Context) -> Result<Prepared, CommandErro
 
     let converge = dependencies(args, context, project, &images).await?;
     let execution = converge.execution();
-    let progress = if args.quiet {
-        Progress::quiet()
-    } else {
-        context.progress.clone()
-    };
-    progress.begin("Running");
-    let dependencies = execution.run_all(&progress).await;
-    progress.end();
+    context.progress.begin("Running");
+    let dependencies = execution.run_all(&context.progress).await;
+    context.progress.end();
     dependencies?;
     let containers = execution.containers();
     drop(execution);
@@ -241,7 +241,7 @@ async fn prepare(args: &Args, context: &Context) -> Result<Prepared, CommandErro
         String::new()
     } else {
         let (engine, project) = (&converge.engine, &converge.project);
-        let id = send_create(engine, project, &service, &name, body, &progress).await?;
+        let id = send_create(engine, project, &service, &name, body, &context.progress).await?;
         copy_files(engine, project, &service, &id).await?;
         id
     };
