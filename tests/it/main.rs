@@ -4,7 +4,9 @@
 mod build;
 mod cli;
 mod coder;
+mod commands;
 mod config;
+mod convergence;
 mod crash;
 mod dockerfiles;
 mod engine;
@@ -26,4 +28,5 @@ mod remote;
 mod rootless;
 mod runtime;
 mod support;
+mod terminal;
 mod watch;

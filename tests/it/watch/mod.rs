@@ -321,3 +321,43 @@ fn what_makes_no_sense_is_refused_before_anything_starts() {
     );
     assert_eq!(fs::read_dir(project.state_dir()).unwrap().count(), 0);
 }
+
+#[test]
+fn old_images_go_unless_they_are_to_stay() {
+    if !support::available("a static busybox", support::has_busybox()) {
+        return;
+    }
+    let text = format!(
+        "services:\n  api:\n    build:\n      context: .\n      dockerfile_inline: |\n        FROM scratch\n        COPY busybox /bin/sh\n        COPY version /version\n    network_mode: none\n    command: [sh, -c, '{}']\n    develop:\n      watch:\n        - {{action: rebuild, path: ./version}}\n",
+        "while :; do :; done"
+    );
+    let Some(mut dev) = Dev::new(&[("compose.yaml", &text), ("version", "one\n")]) else {
+        return;
+    };
+    fs::copy("/bin/busybox", dev.path("busybox")).unwrap();
+    let dangling = |dev: &Dev| {
+        dev.project
+            .docker(&["images", "-q", "-f", "dangling=true"])
+            .lines()
+            .count()
+    };
+    dev.watch(&["watch", "--quiet", "--prune=false"]);
+    assert!(
+        !dev.said().contains("COPY busybox"),
+        "the build was not to be heard: {}",
+        dev.said()
+    );
+    dev.write("version", "two\n");
+    dev.hears("service(s) [\"api\"] successfully built");
+    dev::until("the old image to stay", || match dangling(&dev) {
+        1 => Ok(()),
+        count => Err(count.to_string()),
+    });
+    dev.watch(&["alpha", "watch", "--no-up", "--quiet", "--prune"]);
+    dev.write("version", "three\n");
+    dev.hears("service(s) [\"api\"] successfully built");
+    dev::until("old images to go", || match dangling(&dev) {
+        0 => Ok(()),
+        count => Err(count.to_string()),
+    });
+}
