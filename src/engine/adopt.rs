@@ -6,10 +6,10 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::container::{Container, Record, Status};
-use super::files;
+use super::container::{Container, RECORD, Record, Status};
 use super::restart::wants_revival;
-use super::{Engine, EngineError, Result, moment};
+use super::{Engine, EngineError, Result, moment, settle};
+use crate::image::remove_tree;
 use crate::net::spec::SandboxRecord;
 use crate::runtime::{self, Adoption, ExitRecord, Timestamp};
 
@@ -21,13 +21,13 @@ impl Engine {
         for entry in entries.flatten() {
             let path = entry.path();
             let name = entry.file_name();
-            let record = path.join("record.json");
-            if name.as_encoded_bytes().starts_with(b".removed-") || !record.exists() {
+            let record = path.join(RECORD);
+            if name.as_encoded_bytes().starts_with(b".removed-") || !settle::exists(&record) {
                 // A removal that was cut short, or a creation.
-                self.tasks.spawn_blocking(move || std::fs::remove_dir_all(path));
+                self.tasks.spawn_blocking(move || remove_tree(&path));
                 continue;
             }
-            match files::read_json::<Record>(&record) {
+            match settle::read::<Record>(&record) {
                 Ok(record) => {
                     if let Err(cause) = self.containers.reserve(&record.name, &record.id) {
                         tracing::warn!(
@@ -36,7 +36,7 @@ impl Engine {
                             "two containers of one name"
                         );
                     }
-                    self.containers.insert(Container::new(path, record));
+                    self.containers.insert(Container::new(path, record, &self.settling));
                 }
                 Err(cause) => tracing::error!(cause = cause.chain(), "a container cannot be taken up"),
             }
@@ -137,7 +137,7 @@ impl Engine {
             return Ok(());
         };
         let sandbox: SandboxRecord = serde_json::from_value(sandbox).map_err(|cause| EngineError::Record {
-            path: container.dir.join("record.json"),
+            path: container.dir.join(RECORD),
             cause,
         })?;
         let path = format!("/proc/{}/ns/net", live.pid());

@@ -13,6 +13,7 @@ use super::config::{Config, Endpoint, HostConfig, PortBinding, StringMap};
 use super::files::{self, Durability};
 use super::health::Health;
 use super::mounts::MountPoint;
+use super::settle::Settling;
 use super::{Result, exec, time};
 use crate::runtime;
 
@@ -157,11 +158,15 @@ pub struct Progress {
     pub removed: bool,
 }
 
+/// The file in a container's directory that says what it is.
+pub const RECORD: &str = "record.json";
+
 /// One container.
 pub struct Container {
     pub id: String,
     pub dir: PathBuf,
     record: Mutex<Record>,
+    settling: Arc<Settling>,
     /// Held by whoever changes what the container does, so that start, stop and remove do not cross.
     pub operation: tokio::sync::Mutex<()>,
     live: Mutex<Option<Arc<runtime::Container>>>,
@@ -188,7 +193,7 @@ impl std::fmt::Debug for Container {
 
 impl Container {
     /// Returns a container as its record says it is.
-    pub fn new(dir: PathBuf, record: Record) -> Arc<Self> {
+    pub fn new(dir: PathBuf, record: Record, settling: &Arc<Settling>) -> Arc<Self> {
         let progress = Progress {
             exits: 0,
             running: record.state.status.is_running(),
@@ -199,6 +204,7 @@ impl Container {
             id: record.id.clone(),
             dir,
             record: Mutex::new(record),
+            settling: Arc::clone(settling),
             operation: tokio::sync::Mutex::new(()),
             live: Mutex::new(None),
             progress: watch::Sender::new(progress),
@@ -216,10 +222,10 @@ impl Container {
     }
 
     /// Changes the record and writes it down.
-    pub fn update<T>(&self, durability: Durability, change: impl FnOnce(&mut Record) -> T) -> Result<T> {
+    pub fn update<T>(&self, change: impl FnOnce(&mut Record) -> T) -> Result<T> {
         let mut record = self.record();
         let value = change(&mut record);
-        self.save(&record, durability)?;
+        self.save(&record)?;
         Ok(value)
     }
 
@@ -227,14 +233,17 @@ impl Container {
     pub fn note<T>(&self, change: impl FnOnce(&mut Record) -> T) -> T {
         let mut record = self.record();
         let value = change(&mut record);
-        if let Err(cause) = self.save(&record, Durability::Renamed) {
+        if let Err(cause) = self.save(&record) {
             tracing::warn!(container = self.id, cause = cause.chain(), "cannot save the record");
         }
         value
     }
 
-    fn save(&self, record: &Record, durability: Durability) -> Result<()> {
-        files::write_json(&self.dir.join("record.json"), record, durability)
+    fn save(&self, record: &Record) -> Result<()> {
+        let path = self.dir.join(RECORD);
+        files::write_json(&path, record, Durability::Renamed)?;
+        self.settling.soon(&path);
+        Ok(())
     }
 
     /// Returns the runtime's handle while there are processes.

@@ -9,11 +9,10 @@ use jiff::Timestamp;
 
 use super::config::{CreateBody, Endpoint, Set};
 use super::container::{Container, Record, State, new_id};
-use super::files::Durability;
 use super::images::image_failure;
 use super::mounts::{self, MountPoint};
 use super::{Engine, EngineError, Result, containers, merge, populate, volumes};
-use crate::image;
+use crate::image::{self, remove_tree};
 
 impl Engine {
     /// Makes a container and returns it.
@@ -80,7 +79,7 @@ impl Engine {
             }
             Err(cause) => {
                 self.containers.release(&name);
-                let _ = std::fs::remove_dir_all(self.paths.container(&id));
+                let _ = remove_tree(&self.paths.container(&id));
                 Err(cause)
             }
         }
@@ -135,8 +134,8 @@ impl Engine {
             }
         }
         record.mounts = prepared;
-        let container = Container::new(directory, record);
-        container.update(Durability::Renamed, |_| ())?;
+        let container = Container::new(directory, record, &self.settling);
+        container.update(|_| ())?;
         Ok(container)
     }
 

@@ -14,7 +14,7 @@ use super::{EngineError, Result};
 pub enum Durability {
     /// It must be there: names and identities.
     Synced,
-    /// The next start finds out what it said anyway: what is running, since when.
+    /// It may be lost: the next start finds out what it said anyway, or it is written out later.
     Renamed,
 }
 
@@ -27,9 +27,18 @@ pub fn write(path: &Path, content: &[u8], durability: Durability) -> Result<()> 
         if durability == Durability::Synced {
             file.sync_data()?;
         }
-        std::fs::rename(&temporary, path)
+        std::fs::rename(&temporary, path)?;
+        match path.parent() {
+            Some(directory) if durability == Durability::Synced => sync_directory(directory),
+            _ => Ok(()),
+        }
     })();
     written.map_err(EngineError::file("cannot write", path))
+}
+
+/// Has the names in a directory reach the disk.
+pub fn sync_directory(directory: &Path) -> std::io::Result<()> {
+    File::open(directory)?.sync_all()
 }
 
 /// Writes a value as JSON.

@@ -19,6 +19,7 @@ impl Engine {
     pub(super) async fn launch(self: &Arc<Self>, container: &Arc<Container>) -> Result<runtime::Container> {
         let image = self.image_of(&container.record())?;
         image.check().map_err(super::images::image_failure)?;
+        self.look_at(&image);
         self.check_mounts(container)?;
         self.mount_events(container);
         let sandbox = self

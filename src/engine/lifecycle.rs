@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use super::config::HostConfig;
 use super::container::{Container, Progress, Status};
-use super::files::Durability;
 use super::health::Health;
 use super::{Engine, EngineError, Result, containers, health, signals, time};
+use crate::image::remove_tree;
 use crate::runtime::{self, ExitRecord};
 
 /// What a client waits for.
@@ -468,7 +468,7 @@ impl Engine {
         match std::fs::rename(&container.dir, &trash) {
             Ok(()) => {
                 self.tasks.spawn_blocking(move || {
-                    if let Err(cause) = std::fs::remove_dir_all(&trash) {
+                    if let Err(cause) = remove_tree(&trash) {
                         tracing::warn!(path = %trash.display(), %cause, "cannot remove");
                     }
                 });
@@ -516,7 +516,7 @@ impl Engine {
             ));
         }
         self.containers.reserve(new, &container.id).map_err(allocating)?;
-        let renamed = container.update(Durability::Renamed, |record| new.clone_into(&mut record.name));
+        let renamed = container.update(|record| new.clone_into(&mut record.name));
         if let Err(cause) = renamed {
             self.containers.release(new);
             return Err(cause);
@@ -540,7 +540,7 @@ impl Engine {
                 .await
                 .map_err(runtime_failure("Cannot update container"))?;
         }
-        container.update(Durability::Renamed, |record| record.host = host)?;
+        container.update(|record| record.host = host)?;
         self.container_event(container, "update", &[]);
         Ok(())
     }

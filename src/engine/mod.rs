@@ -27,6 +27,7 @@ pub mod inspect;
 mod launch;
 pub mod lifecycle;
 pub mod logs;
+mod looking;
 mod merge;
 mod mounts;
 pub mod networks;
@@ -36,6 +37,7 @@ mod process;
 pub mod prune;
 mod restart;
 mod seccomp;
+mod settle;
 pub mod signals;
 mod spec;
 pub mod stats;
@@ -64,6 +66,7 @@ use containers::Containers;
 use events::Events;
 use networks::Networks;
 use paths::Paths;
+use settle::Settling;
 use volumes::Volumes;
 
 use crate::image::Store;
@@ -88,6 +91,9 @@ pub struct Engine {
     /// Cancelled when the engine ends.
     pub closing: CancellationToken,
     boot_id: String,
+    settling: Arc<Settling>,
+    /// Held by who looks at an image's layers.
+    looking: tokio::sync::Mutex<()>,
     advice: advice::Advice,
 }
 
@@ -146,11 +152,18 @@ impl Engine {
             tasks: TaskTracker::new(),
             closing: CancellationToken::new(),
             boot_id: container::boot_id(),
+            settling: Arc::default(),
+            looking: tokio::sync::Mutex::default(),
             advice: advice::Advice::default(),
             activity: Activity::new(),
             paths,
         });
+        let settling = Arc::clone(&engine.settling).run(engine.closing.clone());
+        engine.tasks.spawn(settling);
         engine.take_up().await?;
+        if !engine.has_live_containers() {
+            engine.store.forget_aside().map_err(images::image_failure)?;
+        }
         Ok(engine)
     }
 

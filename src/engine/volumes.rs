@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use super::config::StringMap;
 use super::files::{self, Durability};
 use super::{EngineError, Result};
+use crate::image::remove_tree;
 
 /// The label by which Docker knows volumes that nobody named.
 pub const ANONYMOUS: &str = "com.docker.volume.anonymous";
@@ -167,7 +168,9 @@ impl Volumes {
             .mode(0o755)
             .create(&data)
             .map_err(EngineError::file("cannot create", &data))?;
-        files::write_json(&directory.join("volume.json"), &volume, Durability::Renamed)?;
+        // Without its record a volume is nobody's, with all that is in it.
+        files::write_json(&directory.join("volume.json"), &volume, Durability::Synced)?;
+        files::sync_directory(&self.dir).map_err(EngineError::file("cannot write", &self.dir))?;
         known.insert(name, volume.clone());
         Ok((volume, true))
     }
@@ -192,7 +195,7 @@ impl Volumes {
         let directory = self.dir.join(name);
         // The record goes first: what is left of a removal that was cut short is no volume any more.
         let _ = std::fs::remove_file(directory.join("volume.json"));
-        std::fs::remove_dir_all(&directory).map_err(EngineError::file("cannot remove", &directory))
+        remove_tree(&directory).map_err(EngineError::file("cannot remove", &directory))
     }
 
     /// Returns the volume as the API writes it.

@@ -154,28 +154,38 @@ impl Store {
         if let Some(image) = self.source(source, &stamp)? {
             return Ok(image);
         }
-        let _working = self.working()?;
-        let tmp = self.root().join("tmp");
-        let loaded = match source {
-            Source::Oci { tag, .. } => {
-                let files = Files::directory(path)?;
-                self.load_layout(&files, tag.as_deref(), platform, progress)?
-            }
-            Source::OciArchive { tag, .. } => {
-                let files = Files::tar(path, &tmp)?;
-                self.load_layout(&files, tag.as_deref(), platform, progress)?
-            }
-            Source::DockerArchive { reference, .. } => {
-                let files = Files::tar(path, &tmp)?;
-                self.load_saved(&files, Some(reference.as_ref()), progress)?
-            }
-            Source::Registry(_) | Source::Rootfs(_) => Vec::new(),
-        };
+        let loaded = self.tidied(self.load_source(source, path, platform, progress))?;
         let Some((id, _)) = loaded.into_iter().next() else {
             return Err(ImageError::NotFound(source.to_string()));
         };
         self.add_source(source, stamp, &id)?;
         self.get(&id)
+    }
+
+    fn load_source(
+        &self,
+        source: &Source,
+        path: &Path,
+        platform: &Platform,
+        progress: &ProgressSink,
+    ) -> Result<Vec<(String, Vec<Reference>)>, ImageError> {
+        let _working = self.working()?;
+        let tmp = self.root().join("tmp");
+        match source {
+            Source::Oci { tag, .. } => {
+                let files = Files::directory(path)?;
+                self.load_layout(&files, tag.as_deref(), platform, progress)
+            }
+            Source::OciArchive { tag, .. } => {
+                let files = Files::tar(path, &tmp)?;
+                self.load_layout(&files, tag.as_deref(), platform, progress)
+            }
+            Source::DockerArchive { reference, .. } => {
+                let files = Files::tar(path, &tmp)?;
+                self.load_saved(&files, Some(reference.as_ref()), progress)
+            }
+            Source::Registry(_) | Source::Rootfs(_) => Ok(Vec::new()),
+        }
     }
 
     /// Reads every image of an archive that comes as a stream, as `docker load` does.

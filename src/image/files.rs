@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use rustix::fs::OFlags;
 
+use super::bounded::Bounded;
 use super::{ArchiveProblem, ImageError, layers, tree};
 
 /// No config, manifest or index is larger; what claims to be is not read into memory.
@@ -136,9 +137,11 @@ impl Files {
 impl TarFiles {
     fn index(path: &Path, file: File) -> Result<Self, ImageError> {
         let mut entries = HashMap::new();
-        let mut archive = tar::Archive::new(BufReader::with_capacity(8 * 1024, file));
-        for entry in archive.entries_with_seek().map_err(ImageError::file("read", path))? {
-            let entry = entry.map_err(ImageError::file("read", path))?;
+        let reading = || ImageError::file("read", path);
+        let (tar, mut bound) = Bounded::new(BufReader::with_capacity(8 * 1024, file));
+        let mut archive = tar::Archive::new(tar);
+        let mut found_entries = archive.entries_with_seek().map_err(reading())?;
+        while let Some(entry) = bound.next(&mut found_entries).map_err(reading())? {
             let name = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
             let Some(name) = clean("", &name) else {
                 return Err(ImageError::Archive {
@@ -168,7 +171,7 @@ impl TarFiles {
         }
         Ok(Self {
             path: path.to_owned(),
-            file: Arc::new(archive.into_inner().into_inner()),
+            file: Arc::new(archive.into_inner().into_inner().into_inner()),
             entries,
         })
     }

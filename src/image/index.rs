@@ -124,7 +124,8 @@ pub(super) fn write_kept<T: Serialize>(path: &Path, document: &T) -> Result<(), 
         let _ = std::fs::remove_file(&previous);
         let _ = std::fs::hard_link(path, &previous);
     };
-    replace(path, &seal(bytes), true, before).map_err(ImageError::file("write", path))
+    let directory = path.parent().unwrap_or(Path::new("/"));
+    replace(path, directory, &seal(bytes), true, before).map_err(ImageError::file("write", path))
 }
 
 pub(super) fn previous(path: &Path) -> PathBuf {
@@ -140,16 +141,22 @@ pub(super) fn set_aside(path: &Path) -> Result<PathBuf, ImageError> {
 
 /// Writes a file under a temporary name and renames it; `durable` also survives a loss of power.
 pub(super) fn write_bytes(path: &Path, bytes: &[u8], durable: bool) -> io::Result<()> {
-    replace(path, bytes, durable, || {})
+    let directory = path.parent().unwrap_or(Path::new("/"));
+    replace(path, directory, bytes, durable, || {})
+}
+
+/// The same where nobody would find what a crash left: that is in another directory of the same file system.
+pub(super) fn write_bytes_by(tmp: &Path, path: &Path, bytes: &[u8], durable: bool) -> io::Result<()> {
+    replace(path, tmp, bytes, durable, || {})
 }
 
 /// What the names of files begin with that are not whole yet.
 pub(super) const NEW: &str = ".new";
 
 /// `before` is called when all is written, and only the name is left to be given.
-fn replace(path: &Path, bytes: &[u8], durable: bool, before: impl FnOnce()) -> io::Result<()> {
+fn replace(path: &Path, tmp: &Path, bytes: &[u8], durable: bool, before: impl FnOnce()) -> io::Result<()> {
     let directory = path.parent().unwrap_or(Path::new("/"));
-    let mut file = tempfile::Builder::new().prefix(NEW).tempfile_in(directory)?;
+    let mut file = tempfile::Builder::new().prefix(NEW).tempfile_in(tmp)?;
     file.write_all(bytes)?;
     if durable {
         file.as_file().sync_all()?;

@@ -7,13 +7,16 @@ use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
+use rustix::fs::{CWD, RenameFlags};
+use rustix::io::Errno;
+
 use super::digest::{self, HashingReader, HashingWriter};
 use super::index;
 use super::pack::{self, PackOptions};
 use super::store::{Blob, LayerInfo, Store};
 use super::unpack::{self, Limits, UnpackError};
 use super::usage::Blocks;
-use super::{ImageError, sha256};
+use super::{ImageError, check, sha256, tree};
 
 /// How a layer is compressed, found in its first bytes: media types lie.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,6 +28,9 @@ pub(super) enum Compression {
 
 /// Describes a layer all of whose files have reached the disk.
 const DESCRIPTION: &str = "layer.json";
+
+/// Stands between a damaged layer's name and a number once another has its place.
+const ASIDE: &str = ".damaged-";
 
 /// Lists directories that wait for the layers below.
 const IMPLIED: &str = "implied.json";
@@ -90,7 +96,35 @@ pub(super) fn decompress<'r>(mut from: impl Read + 'r) -> io::Result<(Compressio
 /// A directory in the store that is nobody's yet; gone with the value unless it becomes a layer.
 #[derive(Debug)]
 pub struct Scratch {
-    directory: tempfile::TempDir,
+    directory: Temporary,
+}
+
+/// A directory in `tmp` that is gone with the value, however deep what is in it.
+#[derive(Debug)]
+struct Temporary(Option<PathBuf>);
+
+impl Temporary {
+    fn path(&self) -> &Path {
+        self.0.as_deref().unwrap_or(Path::new(""))
+    }
+
+    /// Leaves the directory to whoever has it now.
+    fn keep(mut self) {
+        self.0 = None;
+    }
+
+    fn remove(mut self) -> io::Result<()> {
+        self.0.take().map_or(Ok(()), |path| tree::remove_path(&path))
+    }
+}
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        if let Some(path) = &self.0 {
+            // What is left is removed when the store is opened the next time.
+            let _ = tree::remove_path(path);
+        }
+    }
 }
 
 impl Scratch {
@@ -146,18 +180,22 @@ impl Drop for Fetching {
     }
 }
 
-/// Describes a layer some of whose files may not have reached the disk: as long as the machine does not start anew, they are there.
-fn unsynced_description() -> String {
+/// Returns what names this life of the machine.
+pub(super) fn boot() -> &'static str {
     static BOOT: OnceLock<String> = OnceLock::new();
-    let boot = BOOT.get_or_init(|| {
+    BOOT.get_or_init(|| {
         let id = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
         match id.trim() {
             // Nothing is known of other processes then, so it counts for this one.
             "" => std::process::id().to_string(),
             id => id.to_owned(),
         }
-    });
-    format!("unsynced-{boot}.json")
+    })
+}
+
+/// Describes a layer some of whose files may not have reached the disk: as long as the machine does not start anew, they are there.
+fn unsynced_description() -> String {
+    format!("unsynced-{}.json", boot())
 }
 
 impl Store {
@@ -195,11 +233,12 @@ impl Store {
         Ok(scaffold)
     }
 
-    fn scratch_directory(&self) -> io::Result<tempfile::TempDir> {
-        tempfile::Builder::new()
+    fn scratch_directory(&self) -> io::Result<Temporary> {
+        let directory = tempfile::Builder::new()
             .prefix("layer-")
             .rand_bytes(10)
-            .tempdir_in(self.root().join("tmp"))
+            .tempdir_in(self.root().join("tmp"))?;
+        Ok(Temporary(Some(directory.keep())))
     }
 
     /// Returns an empty directory on the store's file system to make a layer in.
@@ -337,16 +376,13 @@ impl Store {
             if matches!(entry.file_name().to_str(), Some("fs" | IMPLIED)) {
                 continue;
             }
-            let removed = if path.is_dir() {
-                fs::remove_dir_all(&path)
-            } else {
-                fs::remove_file(&path)
-            };
-            removed.map_err(ImageError::file("remove", &path))?;
+            tree::remove_path(&path).map_err(ImageError::file("remove", &path))?;
         }
         let description = serde_json::to_vec(&info).map_err(ImageError::document("a layer's description"))?;
         let path = scratch.path().join(unsynced_description());
         fs::write(&path, index::seal(description)).map_err(ImageError::file("write", &path))?;
+        let path = scratch.path().join(check::CHECKED);
+        fs::write(&path, check::made_now()?).map_err(ImageError::file("write", &path))?;
         let mut renamed = fs::rename(scratch.path(), &home);
         if renamed.is_err() {
             // Someone else finished the same layer first; theirs is as good, unless it is no layer (any more).
@@ -354,13 +390,13 @@ impl Store {
                 return Ok(info);
             }
             if home.is_dir() {
-                self.discard(&home)?;
+                self.put_aside(&home)?;
                 renamed = fs::rename(scratch.path(), &home);
             }
         }
         renamed.map_err(ImageError::file("create", &home))?;
         // The directory has its final name; there is nothing left under the old one.
-        let _ = scratch.directory.keep();
+        scratch.directory.keep();
         self.set_unsynced(&info.diff_id);
         self.forget_layer(&info.diff_id);
         Ok(info)
@@ -432,7 +468,8 @@ impl Store {
             false => unsynced_description(),
         };
         let path = home.join(name);
-        index::write_bytes(&path, &index::seal(bytes), true).map_err(ImageError::file("write", &path))?;
+        let tmp = self.root().join("tmp");
+        index::write_bytes_by(&tmp, &path, &index::seal(bytes), true).map_err(ImageError::file("write", &path))?;
         self.forget_layer(diff_id);
         Ok(())
     }
@@ -595,6 +632,33 @@ impl Store {
         Ok(freed)
     }
 
+    /// Takes what is no layer any more out of the way of one. Containers that run from it go on doing so, until
+    /// [`Store::forget_aside`].
+    fn put_aside(&self, home: &Path) -> Result<(), ImageError> {
+        let name = home.file_name().unwrap_or_default().to_string_lossy();
+        for number in 1_u32.. {
+            let aside = self.root().join("layers").join(format!("{name}{ASIDE}{number}"));
+            match rustix::fs::renameat_with(CWD, home, CWD, &aside, RenameFlags::NOREPLACE) {
+                Err(Errno::EXIST) => {}
+                other => return other.map_err(|errno| ImageError::file("rename", home)(errno.into())),
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes the damaged layers that others have taken the place of. Only for who knows that no container runs.
+    pub fn forget_aside(&self) -> Result<(), ImageError> {
+        let directory = self.root().join("layers");
+        for entry in fs::read_dir(&directory).map_err(ImageError::file("read", &directory))? {
+            let entry = entry.map_err(ImageError::file("read", &directory))?;
+            if entry.file_name().to_string_lossy().contains(ASIDE) {
+                let path = entry.path();
+                tree::remove_path(&path).map_err(ImageError::file("remove", &path))?;
+            }
+        }
+        Ok(())
+    }
+
     /// Removes a directory so that a half-removed one is never found under its old name.
     fn discard(&self, path: &Path) -> Result<(), ImageError> {
         let grave = self
@@ -602,6 +666,6 @@ impl Store {
             .map_err(ImageError::file("create a directory beside", path))?;
         fs::rename(path, grave.path().join("gone")).map_err(ImageError::file("remove", path))?;
         let directory = grave.path().to_owned();
-        grave.close().map_err(ImageError::file("remove", &directory))
+        grave.remove().map_err(ImageError::file("remove", &directory))
     }
 }

@@ -4,6 +4,8 @@
 //! all images that have it. Nothing here knows of containers; who uses an image is told by the caller.
 
 mod archive;
+mod bounded;
+mod check;
 mod config;
 mod digest;
 mod files;
@@ -38,6 +40,7 @@ pub use registry::{
 pub(crate) use registry::{chain, use_tls};
 pub use remove::{Conflict, ImageUser, Removed};
 pub use store::{Blob, CacheRecord, Image, LayerInfo, Store};
+pub(crate) use tree::remove_path as remove_tree;
 pub use unpack::{Limits, UnpackError, Unpacked, unpack_layer};
 pub use usage::{Blocks, StoreUsage};
 pub use verify::Damage;

@@ -22,7 +22,7 @@ use super::config::ImageConfig;
 use super::index::{self, ImageRecord, Index, SourceRecord, Stamp};
 use super::reference::{Reference, Source};
 use super::remove::{self, Case, ImageUser, Removed};
-use super::{ImageError, UnpackError, digest};
+use super::{ImageError, UnpackError, digest, tree};
 use crate::rootless;
 
 /// Images and their layers on this machine. Cheap to clone; all clones are one store.
@@ -158,11 +158,7 @@ impl Store {
                     if !(is_new || directory.ends_with("tmp")) {
                         continue;
                     }
-                    let removed = match path.symlink_metadata() {
-                        Ok(found) if found.is_dir() => std::fs::remove_dir_all(&path),
-                        _ => std::fs::remove_file(&path),
-                    };
-                    removed.map_err(ImageError::file("remove", &path))?;
+                    tree::remove_path(&path).map_err(ImageError::file("remove", &path))?;
                 }
             }
         }

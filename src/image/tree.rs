@@ -125,14 +125,19 @@ pub(crate) fn xattrs(file: BorrowedFd<'_>) -> Result<Xattrs, Errno> {
     Ok(found)
 }
 
+/// As deep as this a tree is removed with an open directory for every level.
+const DEPTH: usize = 64;
+
 /// Removes whatever has this name, and what is in it; nothing of it is followed.
+///
+/// A layer, and even more so a container, may nest directories deeper than a process may have files open: what lies deeper than
+/// [`DEPTH`] is moved up to the first level, and is removed from there.
 pub(crate) fn remove(parent: BorrowedFd<'_>, name: &OsStr) -> Result<(), Errno> {
     match rustix::fs::unlinkat(parent, name, AtFlags::empty()) {
         Err(Errno::ISDIR | Errno::PERM) => {}
         Err(Errno::NOENT) => return Ok(()),
         other => return other,
     }
-    // The stack is on the heap: a layer may nest directories as deep as it likes.
     let open = |parent: BorrowedFd<'_>, name: &OsStr| {
         rustix::fs::openat(
             parent,
@@ -142,16 +147,38 @@ pub(crate) fn remove(parent: BorrowedFd<'_>, name: &OsStr) -> Result<(), Errno> 
         )
     };
     let first = open(parent, name)?;
+    let mut moved = 0_u64;
     let mut stack = vec![(name.as_bytes().to_owned(), names(first.as_fd())?, first)];
-    while let Some((_, left, directory)) = stack.last_mut() {
+    loop {
+        let depth = stack.len();
+        let Some((_, left, directory)) = stack.last_mut() else {
+            break;
+        };
         if let Some(child) = left.pop() {
             let child_name = OsStr::from_bytes(&child);
             match rustix::fs::unlinkat(&*directory, child_name, AtFlags::empty()) {
+                Err(Errno::ISDIR | Errno::PERM) if depth > DEPTH => {
+                    let [(_, waiting, top), .., (_, _, directory)] = &mut stack[..] else {
+                        return Err(Errno::INVAL);
+                    };
+                    let name = loop {
+                        let name = format!(".deep-{moved}").into_bytes();
+                        moved += 1;
+                        let to = OsStr::from_bytes(&name);
+                        let flags = rustix::fs::RenameFlags::NOREPLACE;
+                        match rustix::fs::renameat_with(&*directory, child_name, &*top, to, flags) {
+                            Err(Errno::EXIST) => {}
+                            other => break other.map(|()| name)?,
+                        }
+                    };
+                    waiting.push(name);
+                }
                 Err(Errno::ISDIR | Errno::PERM) => {
                     let opened = open(directory.as_fd(), child_name)?;
                     let inside = names(opened.as_fd())?;
                     stack.push((child, inside, opened));
                 }
+                Err(Errno::NOENT) => {}
                 other => other?,
             }
         } else {
@@ -161,4 +188,37 @@ pub(crate) fn remove(parent: BorrowedFd<'_>, name: &OsStr) -> Result<(), Errno> 
         }
     }
     Ok(())
+}
+
+/// The same for a path, all of which but its end is ours.
+pub(crate) fn remove_path(path: &Path) -> std::io::Result<()> {
+    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+        return Err(Errno::INVAL.into());
+    };
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let parent = rustix::fs::open(parent, flags, Mode::empty())?;
+    Ok(remove(parent.as_fd(), name)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tree_deeper_than_a_process_has_files_is_removed() {
+        let base = tempfile::tempdir().unwrap();
+        let top = base.path().join("top");
+        std::fs::create_dir(&top).unwrap();
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let mut here = rustix::fs::open(&top, flags, Mode::empty()).unwrap();
+        let depth = 3000;
+        for _ in 0..depth {
+            for name in ["d", ".deep-0"] {
+                rustix::fs::mkdirat(&here, name, Mode::RWXU).unwrap();
+            }
+            here = rustix::fs::openat(&here, "d", flags, Mode::empty()).unwrap();
+        }
+        remove_path(&top).unwrap();
+        assert_eq!(std::fs::read_dir(base.path()).unwrap().count(), 0);
+    }
 }

@@ -16,6 +16,7 @@ use std::path::{Component, Path, PathBuf};
 use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Timespec, Timestamps, Uid, XattrFlags};
 use rustix::io::Errno;
 
+use super::bounded::Bounded;
 use super::digest::HashingReader;
 use super::tree::{self, OverlayXattrs};
 use super::view::View;
@@ -108,16 +109,18 @@ pub fn unpack_layer<R: Read>(tar: R, into: &Path, limits: Limits) -> Result<Unpa
         size: 0,
         buffer: vec![0; 128 * 1024],
     };
-    let mut archive = tar::Archive::new(HashingReader::new(tar));
-    for entry in archive.entries().map_err(UnpackError::Read)? {
-        unpacker.entry(entry.map_err(UnpackError::Read)?)?;
+    let (tar, mut bound) = Bounded::new(HashingReader::new(tar));
+    let mut archive = tar::Archive::new(tar);
+    let mut entries = archive.entries().map_err(UnpackError::Read)?;
+    while let Some(entry) = bound.next(&mut entries).map_err(UnpackError::Read)? {
+        unpacker.entry(entry)?;
     }
     unpacker.finish_times()?;
     unpacker.finish_implied()?;
     let size = unpacker.size;
     let implied = unpacker.implied;
     // What follows the end marker belongs to the digest as well.
-    let (diff_id, tar_size) = archive.into_inner().finish().map_err(UnpackError::Read)?;
+    let (diff_id, tar_size) = archive.into_inner().into_inner().finish().map_err(UnpackError::Read)?;
     Ok(Unpacked {
         diff_id,
         tar_size,
@@ -192,10 +195,7 @@ impl Unpacker {
         if kind.is_pax_global_extensions() {
             return Ok(());
         }
-        self.entries += 1;
-        if self.entries > self.limits.entries {
-            return Err(UnpackError::TooManyEntries(self.limits.entries));
-        }
+        self.count(1)?;
         let raw = entry.path_bytes().into_owned();
         let path = inside(&raw)?;
         let attributes = self.attributes(&mut entry, &path)?;
@@ -540,14 +540,28 @@ impl Unpacker {
         {
             return Ok(directory);
         }
-        match self.resolve(parent) {
-            Err(Errno::NOENT) => self.make_parents(parent),
-            other => other,
-        }
-        .map_err(|source| UnpackError::Create {
+        let failed = |source: Errno| UnpackError::Create {
             path: path.to_owned(),
             source: source.into(),
-        })
+        };
+        match self.resolve(parent) {
+            Err(Errno::NOENT) => {
+                let before = self.implied.len();
+                let made = self.make_parents(parent).map_err(failed)?;
+                // They are entries that the tar does not even have to list.
+                self.count((self.implied.len() - before) as u64)?;
+                Ok(made)
+            }
+            other => other.map_err(failed),
+        }
+    }
+
+    fn count(&mut self, entries: u64) -> Result<(), UnpackError> {
+        self.entries += entries;
+        if self.entries > self.limits.entries {
+            return Err(UnpackError::TooManyEntries(self.limits.entries));
+        }
+        Ok(())
     }
 
     /// Opens a directory of the layer; links in the path lead to where they would inside a container, never further.

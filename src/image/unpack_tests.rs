@@ -47,6 +47,14 @@ impl Layer {
         self.entry(b'1', path, target, b"")
     }
 
+    /// An entry whose path and target are too long for its header.
+    fn long(self, kind: u8, path: &str, target: &str) -> Self {
+        let terminated = |text: &str| format!("{text}\0").into_bytes();
+        self.entry(b'L', "././@LongLink", "", &terminated(path))
+            .entry(b'K', "././@LongLink", "", &terminated(target))
+            .entry(kind, "cut", "", b"")
+    }
+
     fn finish(mut self) -> Vec<u8> {
         self.bytes.resize(self.bytes.len() + 1024, 0);
         self.bytes
@@ -308,6 +316,79 @@ fn too_much_is_refused_before_it_is_written() {
         matches!(error, UnpackError::TooLarge(_) | UnpackError::Read(_)),
         "{error}"
     );
+}
+
+#[test]
+fn headers_larger_than_memory_are_refused_while_they_are_read() {
+    // A long name, a long link and an attribute of a tebibyte each, and a sparse map without end; the reader counts.
+    struct Endless {
+        header: io::Cursor<Vec<u8>>,
+        fill: u8,
+        read: u64,
+    }
+    impl Read for Endless {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            let count = match self.header.read(buffer)? {
+                0 => {
+                    buffer.fill(self.fill);
+                    buffer.len()
+                }
+                count => count,
+            };
+            self.read += count as u64;
+            assert!(self.read < 32 << 20, "it goes on and on");
+            Ok(count)
+        }
+    }
+    for kind in [b'L', b'K', b'x', b'S'] {
+        let mut header = tar::Header::new_gnu();
+        header.set_entry_type(tar::EntryType::new(kind));
+        header.set_mode(0o644);
+        header.set_uid(0);
+        header.set_gid(0);
+        header.set_mtime(0);
+        header.set_size(if kind == b'S' { 0 } else { 1 << 40 });
+        if kind == b'S' {
+            header.as_gnu_mut().unwrap().isextended[0] = 1;
+        }
+        header.set_cksum();
+        let endless = Endless {
+            header: io::Cursor::new(header.as_bytes().to_vec()),
+            fill: if kind == b'S' { 1 } else { b'a' },
+            read: 0,
+        };
+        let place = Place::new();
+        let error = unpack_layer(endless, &place.root(), LIMITS).unwrap_err();
+        assert!(matches!(error, UnpackError::Read(_)), "{}: {error}", char::from(kind));
+    }
+}
+
+#[test]
+fn directories_nested_deeper_than_paths_reach_are_counted_and_go_again() {
+    let place = Place::new();
+    let deep = "d/".repeat(150);
+    let mut layer = Layer::default().long(b'5', &deep, "");
+    // Every link leads as far down again.
+    for level in 0..20 {
+        let target = match level {
+            0 => deep.clone(),
+            _ => format!("l{}/{deep}", level - 1),
+        };
+        layer = layer.long(b'2', &format!("l{level}"), &target);
+        layer = layer.long(b'5', &format!("l{level}/{deep}"), "");
+    }
+    let limits = Limits {
+        entries: 10_000,
+        ..LIMITS
+    };
+    unpack_layer(layer.finish().as_slice(), &place.root(), limits).unwrap();
+    tree::remove_path(&place.root()).unwrap();
+    // Directories that are only implied count as well.
+    let place = Place::new();
+    let error = place
+        .unpack(Layer::default().long(b'0', &"d/".repeat(1500), ""))
+        .unwrap_err();
+    assert!(matches!(error, UnpackError::TooManyEntries(_)), "{error}");
 }
 
 #[test]

@@ -77,7 +77,7 @@ impl Store {
         Ok(damages)
     }
 
-    fn verify_layer(&self, diff_id: &str, parents: &BTreeSet<Vec<String>>) -> Result<(), ImageError> {
+    pub(super) fn verify_layer(&self, diff_id: &str, parents: &BTreeSet<Vec<String>>) -> Result<(), ImageError> {
         let info = self.read_layer(diff_id)?;
         let directory = self.layer_directory(diff_id);
         let Some(blob) = &info.blob else {
@@ -138,7 +138,7 @@ impl Store {
     }
 }
 
-fn packed(directory: &Path, info: &LayerInfo) -> Result<String, ImageError> {
+pub(super) fn packed(directory: &Path, info: &LayerInfo) -> Result<String, ImageError> {
     let writer = HashingWriter::new(io::sink());
     let (writer, _) =
         pack::pack_directory(directory, writer, PackOptions::default()).map_err(|source| ImageError::Pack {

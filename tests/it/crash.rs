@@ -171,3 +171,28 @@ fn a_file_that_does_not_load_changes_nothing() {
         "no engine is started for it"
     );
 }
+
+#[test]
+fn a_record_that_a_loss_of_power_took_is_no_lost_container() {
+    if !support::available("root", support::is_root()) {
+        return;
+    }
+    let file = "services:\n  counter:\n    image: busybox:latest\n    command: sleep 3600\n    volumes: [data:/data]\nvolumes:\n  data:\n";
+    let project = Project::new(&[("compose.yaml", file)]);
+    support::busybox(&project);
+    project.succeed(&["up", "-d"]);
+    let (id, pid) = (inspect(&project, "{{.Id}}"), inspect(&project, "{{.State.Pid}}"));
+    let home = project.state_dir().join("containers").join(&id);
+    eventually("the record reaches the disk", || {
+        std::fs::read_to_string(home.join("record.settled")).is_ok_and(|text| text.contains("\"running\""))
+    });
+    // What some file systems leave of a file that was replaced, and not written out.
+    std::fs::remove_file(home.join("record.json")).expect("the record");
+    std::fs::write(home.join("record.json"), "").expect("the record");
+    kill_process(project.engine_pid().expect("an engine runs"), Signal::KILL).expect("the engine is ours");
+    std::thread::sleep(Duration::from_millis(500));
+    assert_eq!(inspect(&project, "{{.Id}}"), id);
+    assert_eq!(inspect(&project, "{{.State.Pid}}"), pid);
+    project.succeed(&["down", "-v"]);
+    assert!(!home.exists());
+}

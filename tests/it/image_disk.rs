@@ -209,6 +209,41 @@ fn a_damaged_image_is_named_and_not_run() {
 }
 
 #[test]
+fn a_layer_that_changed_while_the_machine_was_off_is_found_when_it_is_used() {
+    if !available("root", support::is_root()) {
+        return;
+    }
+    let file = "services:\n  web:\n    image: busybox:latest\n    command: sleep 3600\n    pull_policy: never\n";
+    let project = Project::new(&[("compose.yaml", file)]);
+    support::busybox(&project);
+    let layers = project.docker(&["image", "inspect", "-f", "{{index .RootFS.Layers 0}}", "busybox:latest"]);
+    let home = project
+        .state_dir()
+        .join("images/layers")
+        .join(layers.trim().trim_start_matches("sha256:"));
+    // As a machine that was started anew finds it: made in another life, and a byte of what nobody reads has changed.
+    std::fs::remove_file(home.join("checked.json")).expect("the layer was made in this one");
+    let program = home.join("fs/bin/busybox");
+    let mut bytes = std::fs::read(&program).expect("the layer's file");
+    let last = bytes.len() - 1;
+    bytes[last] ^= 1;
+    std::fs::write(&program, bytes).expect("the layer's file");
+    project.succeed(&["up", "-d"]);
+    let damage = || match project.run(&["up", "-d", "--force-recreate"]) {
+        output if output.status.success() => Err("it is not found".to_owned()),
+        output => Ok(text(&output.stderr)),
+    };
+    let mut said = String::new();
+    eventually("the damage is found", || damage().map(|text| said = text));
+    assert!(said.contains("image busybox:latest is damaged: layer "), "{said}");
+    assert!(said.contains("pull or build it again to mend it"), "{said}");
+    project.succeed(&["rm", "-f", "-s"]);
+    support::busybox(&project);
+    project.succeed(&["up", "-d"]);
+    assert_eq!(project.succeed(&["exec", "-T", "web", "echo", "mended"]), "mended\n");
+}
+
+#[test]
 fn the_docker_client_measures_and_removes_as_well() {
     if !available("root", support::is_root()) {
         return;
