@@ -87,7 +87,12 @@ impl Engine {
             self.start_later(container);
             return;
         }
-        match self.runtime.adopt(&container.id, &container.dir).await {
+        let parent = super::spec::cgroup_parent(&container.record().host);
+        match self
+            .runtime
+            .adopt(&container.id, &container.dir, parent.as_deref())
+            .await
+        {
             Ok(Adoption::Running(live)) => {
                 if let Err(cause) = self.adopt_network(container, &live).await {
                     tracing::warn!(

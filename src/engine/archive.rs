@@ -60,6 +60,8 @@ impl Engine {
                 }
             }
         }
+        // As when it starts: a file may be meant for a directory that is yet to be made.
+        self.check_mounts(container)?;
         let record = container.record().clone();
         let image = self.image_of(&record)?;
         let root = Root::Overlay {

@@ -44,6 +44,7 @@ impl Engine {
                 SeccompChoice::Unconfined => Seccomp::Unconfined,
                 SeccompChoice::Profile(profile) => Seccomp::Profile(profile),
             },
+            cgroup_parent: spec::cgroup_parent(&record.host),
             stdin_open: record.config.open_stdin,
             stdin_once: record.config.stdin_once,
             log: log(container, &record),
@@ -62,7 +63,7 @@ impl Engine {
     }
 
     /// Refuses what cannot be mounted any more, and makes missing sources of binds that want it.
-    fn check_mounts(&self, container: &Container) -> Result<()> {
+    pub(super) fn check_mounts(&self, container: &Container) -> Result<()> {
         let record = container.record();
         for mount in &record.mounts {
             if mount.kind != "bind" || stands_for_docker(&mount.source) {

@@ -695,6 +695,11 @@ fn custom_rule(text: &str) -> Result<Value> {
     Ok(device_rule(true, kind, number(major)?, number(minor)?, access))
 }
 
+/// Returns the cgroup that the container's is to lie in, if the request names one.
+pub fn cgroup_parent(host: &HostConfig) -> Option<String> {
+    Some(host.cgroup_parent.trim_matches('/').to_owned()).filter(|parent| !parent.is_empty())
+}
+
 /// Returns the limits of a container.
 pub fn resources(host: &HostConfig) -> Result<LinuxResources> {
     parsed(without_nulls(Value::Object(resources_json(host))))

@@ -86,6 +86,7 @@ impl Runtime {
         prepare_directory(&dir).map_err(directory_error)?;
         let filter = self.filter(&launch.spec, &launch.seccomp)?;
         let id = launch.id.clone();
+        let parent = launch.cgroup_parent.clone();
         let (ours, theirs) = socket::message_pair().map_err(RuntimeError::Socket)?;
         queue_descriptors(&ours, &launch.fds).map_err(RuntimeError::Send)?;
         queue_attachments(&ours, &launch.attached).map_err(RuntimeError::Send)?;
@@ -112,19 +113,19 @@ impl Runtime {
         drop(theirs);
 
         let (sender, started) = oneshot::channel();
-        let cgroup = self.cgroup(&id);
+        let cgroup = self.cgroup(&id, parent.as_deref());
         let connection = Connection::open(ours, Some(sender), bury(id, launch.dir.clone(), cgroup.clone()))?;
         let state = started.await.map_err(|_| RuntimeError::ShimGone)??;
         Ok(Container::new(launch.dir, state, cgroup, connection))
     }
 
-    /// Finds a container that an earlier engine started.
-    pub async fn adopt(&self, id: &str, dir: &Path) -> Result<Adoption, RuntimeError> {
+    /// Finds a container that an earlier engine started, with the cgroup parent it was launched with.
+    pub async fn adopt(&self, id: &str, dir: &Path, cgroup_parent: Option<&str>) -> Result<Adoption, RuntimeError> {
         let directory_error = |source| RuntimeError::Directory {
             path: dir.to_owned(),
             source,
         };
-        let cgroup = self.cgroup(id);
+        let cgroup = self.cgroup(id, cgroup_parent);
         let bury = || bury(id.to_owned(), dir.to_owned(), cgroup.clone());
         // Between its fork and its first breath a shim holds its lock but does not listen yet.
         for _ in 0..200 {
@@ -201,12 +202,13 @@ impl Runtime {
     }
 
     /// Returns the cgroups of a container.
-    pub fn cgroup(&self, id: &str) -> Cgroup {
-        Cgroup::new(&self.inner.layout, &self.cgroup_parent(), id)
+    pub fn cgroup(&self, id: &str, parent: Option<&str>) -> Cgroup {
+        Cgroup::new(&self.inner.layout, &self.cgroup_parent(parent), id)
     }
 
-    fn cgroup_parent(&self) -> String {
-        format!("compose-{}", self.inner.config.instance)
+    /// Returns the cgroup that a container's lies in: the one asked for, or this engine's own.
+    fn cgroup_parent(&self, asked: Option<&str>) -> String {
+        asked.map_or_else(|| format!("compose-{}", self.inner.config.instance), str::to_owned)
     }
 
     fn shim_plan(&self, launch: &Launch, has_seccomp: bool) -> ShimPlan {
@@ -221,7 +223,7 @@ impl Runtime {
                 &launch.spec,
                 launch.id.clone(),
                 launch.dir.clone(),
-                self.cgroup_parent(),
+                self.cgroup_parent(launch.cgroup_parent.as_deref()),
                 launch.netns.is_some(),
             )
         }

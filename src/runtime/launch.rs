@@ -35,6 +35,8 @@ pub struct Launch {
     pub groups: Vec<String>,
     /// The system call filter; one in `spec.linux.seccomp` comes first.
     pub seccomp: Seccomp,
+    /// The cgroup to make the container's in, instead of the engine's own; relative to the hierarchies' roots.
+    pub cgroup_parent: Option<String>,
     /// Whether the process has a standard input that stays open.
     pub stdin_open: bool,
     /// Whether the standard input ends with the first one attached to it.
@@ -63,6 +65,7 @@ impl Launch {
             root,
             groups: Vec::new(),
             seccomp: Seccomp::Default,
+            cgroup_parent: None,
             stdin_open: false,
             stdin_once: false,
             log: Log::None,

@@ -316,8 +316,11 @@ impl Cgroup {
                 Err(error) if error.raw_os_error() == Some(libc::EBUSY) => Ok(false),
                 other => other.map(|()| true),
             });
-            if let Some(parent) = path.parent().filter(|_| self.owns_parent) {
-                let _ = fs::remove_dir(parent);
+            for parent in path.ancestors().skip(1).take(self.depth.saturating_sub(1)) {
+                // Another container may be in it; and a user's own, with limits perhaps, is theirs to remove.
+                if !self.owns_parent || !is_ours(parent) || fs::remove_dir(parent).is_err() {
+                    break;
+                }
             }
         }
     }
@@ -359,6 +362,16 @@ impl Joinable {
     }
 }
 
+/// The mark of cgroups that we made, as opposed to those that were there.
+const MARK: &str = "trusted.compose";
+
+fn is_ours(path: &Path) -> bool {
+    let named_after_us = path
+        .file_name()
+        .is_some_and(|name| name.as_encoded_bytes().starts_with(b"compose-"));
+    named_after_us || rustix::fs::getxattr(path, MARK, &mut [0_u8; 8]).is_ok()
+}
+
 /// Makes a container's cgroup and what is above it up to the hierarchy's root, `depth` levels up, trying again where
 /// the parent was just removed by a container's end.
 fn create(path: &Path, depth: usize, prepare: impl Fn(&Path) -> io::Result<()>) -> io::Result<()> {
@@ -375,7 +388,11 @@ fn create(path: &Path, depth: usize, prepare: impl Fn(&Path) -> io::Result<()>) 
 
 fn create_one(path: &Path, prepare: impl Fn(&Path) -> io::Result<()>) -> io::Result<()> {
     match fs::create_dir(path) {
-        Ok(()) => prepare(path),
+        Ok(()) => {
+            // Without the mark, it stays when the last container has left it.
+            let _ = rustix::fs::setxattr(path, MARK, b"made", rustix::fs::XattrFlags::empty());
+            prepare(path)
+        }
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => prepare(path),
         Err(error) => Err(error),
     }

@@ -352,7 +352,7 @@ async fn a_killed_shim_takes_its_container_along_and_the_engine_hears_why() {
     assert!(place.path("c/exit.json").exists());
     assert_clean(&place).await;
     // A later engine hears the same.
-    let Adoption::Exited(record) = runtime.adopt(&place.id, &place.path("c")).await.expect("found") else {
+    let Adoption::Exited(record) = runtime.adopt(&place.id, &place.path("c"), None).await.expect("found") else {
         panic!("it does not run");
     };
     assert_eq!(record.code, 137);
@@ -373,7 +373,7 @@ async fn a_new_engine_adopts_what_the_old_one_left() {
     drop(old);
     tokio::time::sleep(Duration::from_millis(200)).await;
     let new = Runtime::open_with_program(config(place.dir.path()), binary()).expect("a runtime");
-    let Adoption::Running(container) = new.adopt(&place.id, &place.path("c")).await.expect("found") else {
+    let Adoption::Running(container) = new.adopt(&place.id, &place.path("c"), None).await.expect("found") else {
         panic!("it runs");
     };
     assert_eq!((container.pid(), container.id()), (pid, place.id.as_str()));
@@ -406,7 +406,7 @@ async fn a_new_engine_adopts_what_the_old_one_left() {
     while !place.path("c/exit.json").exists() && Instant::now() < deadline {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
-    let Adoption::Exited(record) = new.adopt(&place.id, &place.path("c")).await.expect("found") else {
+    let Adoption::Exited(record) = new.adopt(&place.id, &place.path("c"), None).await.expect("found") else {
         panic!("it ended");
     };
     assert_eq!(record.code, 6);
@@ -446,7 +446,7 @@ async fn a_shim_brings_the_engine_back_unless_it_said_farewell() {
         } else {
             assert_eq!(came, "engine\n0\n1\n2\n3\n");
         }
-        let Adoption::Running(container) = runtime.adopt(&place.id, &place.path("c")).await.expect("found") else {
+        let Adoption::Running(container) = runtime.adopt(&place.id, &place.path("c"), None).await.expect("found") else {
             panic!("it runs");
         };
         container.kill(9).await.expect("killed");
