@@ -85,6 +85,25 @@ impl Engine {
         }
     }
 
+    /// Refuses an image that is not for the platform asked for: its programs would not run.
+    pub fn check_platform(&self, image: &str, wanted: &str) -> Result<()> {
+        let Some(platform) = image::Platform::parse(wanted) else {
+            return Err(EngineError::InvalidParameter(format!(
+                "\"{wanted}\": unknown operating system or architecture: invalid argument"
+            )));
+        };
+        let found = self.image(image)?.config;
+        let given = |one: &str, other: &str| one.is_empty() || one == other;
+        if given(&found.os, &platform.os) && given(&found.architecture, &platform.architecture) {
+            return Ok(());
+        }
+        Err(EngineError::NotFound(format!(
+            "image with reference {image} was found but its platform ({}/{}) does not match the specified platform \
+             ({wanted})",
+            found.os, found.architecture
+        )))
+    }
+
     fn take_name(&self, name: Option<&str>, id: &str) -> Result<String> {
         if let Some(name) = name {
             let name = name.strip_prefix('/').unwrap_or(name);

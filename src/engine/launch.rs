@@ -9,7 +9,7 @@ use super::api_sockets::stands_for_docker;
 use super::container::{Container, Record, Status};
 use super::mounts::MountPoint;
 use super::spec::{self, Places, SeccompChoice};
-use super::{Engine, EngineError, Result, merge};
+use super::{Engine, EngineError, Result, image_part, merge};
 use crate::net::Sandbox;
 use crate::os::program;
 use crate::runtime::{self, Launch, Log, Respawn, Root, RuntimeError, Seccomp};
@@ -173,16 +173,28 @@ impl Engine {
             }
             "image" => {
                 let image = self.image(&mount.source)?;
+                let closed = MountPoint {
+                    writable: false,
+                    ..mount.clone()
+                };
+                let mut layers = self.layers(&image);
                 if !mount.subpath.is_empty() {
-                    return Err(EngineError::NotImplemented(
-                        "a part of an image cannot be mounted, only all of it".to_owned(),
-                    ));
+                    let part = image_part::find(&layers, &mount.subpath).map_err(|cause| {
+                        EngineError::InvalidParameter(format!(
+                            "cannot mount {:?} of image {}: {cause}",
+                            mount.subpath, mount.source
+                        ))
+                    })?;
+                    layers = match part {
+                        image_part::Part::Directory(layers) => layers,
+                        image_part::Part::File(file) => return Ok(spec::bind(&closed, &file)),
+                    };
                 }
-                let layers: Vec<String> = self
-                    .layers(&image)
-                    .iter()
-                    .map(|path| path.display().to_string())
-                    .collect();
+                if let [only] = layers.as_slice() {
+                    // One directory alone is no overlay to the kernel.
+                    return Ok(spec::bind(&closed, only));
+                }
+                let layers: Vec<String> = layers.iter().map(|path| path.display().to_string()).collect();
                 Ok(json!({
                     "destination": mount.destination,
                     "type": "overlay",

@@ -476,7 +476,7 @@ impl Engine {
             .iter()
             .filter(|_| own)
             .filter_map(|(name, endpoint)| Some(endpoint_spec(record, endpoint, networks.get(name)?)))
-            .collect();
+            .collect::<Result<_>>()?;
         let mut sysctls: BTreeMap<String, String> = BTreeMap::new();
         if matches!(mode, Mode::Networks | Mode::None) && rustix::process::geteuid().is_root() {
             // moby: the usual reasons for running as root inside are gone then.
@@ -604,7 +604,7 @@ impl Engine {
             ..wish
         };
         if container.live().is_some() {
-            let spec = endpoint_spec(&container.record(), &endpoint, &network);
+            let spec = endpoint_spec(&container.record(), &endpoint, &network)?;
             let state = self.networks.net.connect(&container.id, &spec).await.map_err(failure)?;
             fill_endpoint(&mut endpoint, &network, Some(&state));
             self.sandbox_changed(container);
@@ -674,7 +674,7 @@ fn name_matches(wanted: &str, name: &str) -> bool {
     }
 }
 
-fn endpoint_spec(record: &Record, endpoint: &Endpoint, network: &NetworkState) -> EndpointSpec {
+fn endpoint_spec(record: &Record, endpoint: &Endpoint, network: &NetworkState) -> Result<EndpointSpec> {
     let given = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty());
     let ipam = endpoint.ipam_config.clone().unwrap_or_default();
     let links = endpoint
@@ -690,7 +690,9 @@ fn endpoint_spec(record: &Record, endpoint: &Endpoint, network: &NetworkState) -
             }
         })
         .collect();
-    EndpointSpec {
+    let option = |name: &str| endpoint.driver_opts.as_ref().and_then(|options| options.get(name));
+    let sysctls = option("com.docker.network.endpoint.sysctls").map(|text| interface_sysctls(text));
+    Ok(EndpointSpec {
         network: network.spec.id.clone(),
         endpoint_id: new_id(),
         names: dns_names(record, endpoint),
@@ -699,12 +701,31 @@ fn endpoint_spec(record: &Record, endpoint: &Endpoint, network: &NetworkState) -
         ipv6: given(&ipam.ipv6_address),
         link_local: ipam.link_local_ips,
         mac: given(&endpoint.mac_address),
-        interface: endpoint
-            .driver_opts
-            .as_ref()
-            .and_then(|options| options.get("com.docker.network.endpoint.ifname").cloned()),
+        interface: option("com.docker.network.endpoint.ifname").cloned(),
         gw_priority: endpoint.gw_priority,
-    }
+        sysctls: sysctls.transpose()?.unwrap_or_default(),
+    })
+}
+
+/// Reads `net.ipv4.conf.IFNAME.log_martians=1,…`: settings of one interface, whatever it will be called.
+fn interface_sysctls(text: &str) -> Result<Vec<(String, String)>> {
+    text.split(',')
+        .map(|setting| {
+            let wrong = |why: &str| {
+                EngineError::InvalidParameter(format!(
+                    "invalid endpoint settings: com.docker.network.endpoint.sysctls: {why} in '{setting}'"
+                ))
+            };
+            let (name, value) = setting.split_once('=').ok_or_else(|| wrong("no value"))?;
+            let parts: Vec<&str> = name.trim().split('.').collect();
+            match parts.as_slice() {
+                ["net", _, "conf" | "neigh", "IFNAME", _, ..] => Ok((name.trim().to_owned(), value.to_owned())),
+                _ => Err(wrong(
+                    "unrecognised network interface sysctl; represent 'net.X.Y.ethN.Z=V' as 'net.X.Y.IFNAME.Z=V'",
+                )),
+            }
+        })
+        .collect()
 }
 
 /// Returns every name a container answers to on a network.

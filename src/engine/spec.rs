@@ -374,7 +374,7 @@ pub fn build(record: &Record, places: &Places) -> Result<Spec> {
         .map(|(name, value)| (name.clone(), json!(value)))
         .collect();
 
-    let spec = json!({
+    let mut spec = json!({
         "ociVersion": "1.2.0",
         "process": process,
         "root": { "path": "rootfs", "readonly": host.readonly_rootfs },
@@ -391,6 +391,7 @@ pub fn build(record: &Record, places: &Places) -> Result<Spec> {
         },
         "annotations": host.annotations,
     });
+    super::cdi::apply(&mut spec, host.device_requests.as_deref().unwrap_or_default())?;
     parsed(without_nulls(spec))
 }
 
@@ -612,23 +613,32 @@ fn add_device(
     metadata: &std::fs::Metadata,
     access: &str,
 ) -> bool {
+    let Some((node, rule)) = device_node(inside, metadata, access) else {
+        return false;
+    };
+    nodes.push(node);
+    rules.push(rule);
+    true
+}
+
+/// Returns a device to make and the rule that lets it be opened; nothing for what is no device.
+pub(super) fn device_node(inside: &Path, metadata: &std::fs::Metadata, access: &str) -> Option<(Value, Value)> {
     let kind = if metadata.file_type().is_char_device() {
         "c"
     } else if metadata.file_type().is_block_device() {
         "b"
     } else {
-        return false;
+        return None;
     };
     let (major, minor) = (
         i64::from(rustix::fs::major(metadata.rdev())),
         i64::from(rustix::fs::minor(metadata.rdev())),
     );
-    nodes.push(json!({
+    let node = json!({
         "path": inside, "type": kind, "major": major, "minor": minor, "fileMode": metadata.mode() & 0o7777,
         "uid": metadata.uid(), "gid": metadata.gid(),
-    }));
-    rules.push(device_rule(true, kind, Some(major), Some(minor), access));
-    true
+    });
+    Some((node, device_rule(true, kind, Some(major), Some(minor), access)))
 }
 
 fn devices_below(directory: &Path) -> Vec<(PathBuf, std::fs::Metadata)> {

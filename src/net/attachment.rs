@@ -124,6 +124,12 @@ pub fn choose_endpoint(
             (None, Some(address)) => Mac::of_ipv6(address),
             (None, None) => Mac([0x02, 0x42, 0, 0, 0, 2]),
         }),
+        // With slashes, so that a dot in the interface's name stays one.
+        sysctls: wish
+            .sysctls
+            .iter()
+            .map(|(name, value)| (name.replace('.', "/").replace("IFNAME", &interface), value.clone()))
+            .collect(),
         interface,
         gw_priority: wish.gw_priority,
         link_local,

@@ -293,6 +293,7 @@ mod tests {
             gw_priority: 0,
             link_local: Vec::new(),
             leads_out: true,
+            sysctls: Vec::new(),
         }
     }
 

@@ -52,6 +52,9 @@ pub fn make(host: &mut Host, plan: &Plan) -> Result<Made, NetError> {
         messages.extend(routes(&mut inside, &[], &endpoints)?);
         inside.request(messages)?;
         set_sysctls(&plan.sysctls)?;
+        for plug in &plan.plugs {
+            set_sysctls(plug.endpoint.sysctls.iter().map(|(name, value)| (name, value)))?;
+        }
         if !plan.resolves {
             return Ok(None);
         }
@@ -75,7 +78,7 @@ pub fn connect(
         let after: Vec<&EndpointState> = before.iter().copied().chain([&plug.endpoint]).collect();
         messages.extend(routes(&mut inside, &before, &after)?);
         inside.request(messages)?;
-        Ok(())
+        set_sysctls(plug.endpoint.sysctls.iter().map(|(name, value)| (name, value)))
     })
 }
 
@@ -224,7 +227,7 @@ fn gateway(endpoint: &EndpointState, ipv4: bool) -> Option<IpAddr> {
     }
 }
 
-fn set_sysctls(sysctls: &BTreeMap<String, String>) -> Result<(), NetError> {
+fn set_sysctls<'s>(sysctls: impl IntoIterator<Item = (&'s String, &'s String)>) -> Result<(), NetError> {
     for (name, value) in sysctls {
         let Some(rest) = name.strip_prefix("net.").or_else(|| name.strip_prefix("net/")) else {
             continue;

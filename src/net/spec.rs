@@ -143,6 +143,8 @@ pub struct EndpointSpec {
     pub interface: Option<String>,
     /// The highest gives the default route; then the network's name decides.
     pub gw_priority: i64,
+    /// `net.…` settings of the interface, whose name is written `IFNAME` in them.
+    pub sysctls: Vec<(String, String)>,
 }
 
 /// Another container under a name that only one container knows it by.
@@ -177,6 +179,9 @@ pub struct EndpointState {
     pub link_local: Vec<(IpAddr, u8)>,
     /// Whether the network leads out of itself.
     pub leads_out: bool,
+    /// `net.…` settings of the interface, under its name.
+    #[serde(default)]
+    pub sysctls: Vec<(String, String)>,
 }
 
 /// A hardware address.

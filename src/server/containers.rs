@@ -41,9 +41,13 @@ pub fn list(call: &Call) -> Answer {
 pub async fn create(call: Call) -> Answer {
     let engine = Arc::clone(&call.engine);
     let name = call.query.get("name").map(str::to_owned);
+    let platform = call.query.get("platform").map(str::to_owned);
     let body = without_nulls(call.json::<Value>().await?);
     let body: CreateBody =
         serde_json::from_value(body).map_err(|cause| ApiError::bad_request(format!("invalid JSON: {cause}")))?;
+    if let Some(platform) = platform.filter(|platform| !platform.is_empty()) {
+        engine.check_platform(&body.config.image, &platform)?;
+    }
     let container = engine.create(name.as_deref(), body).await?;
     Ok(response::json_with(
         StatusCode::CREATED,

@@ -233,6 +233,7 @@ pub(super) mod tests {
             gw_priority: 0,
             link_local: Vec::new(),
             leads_out: true,
+            sysctls: Vec::new(),
         }
     }
 

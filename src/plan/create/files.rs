@@ -1,6 +1,8 @@
 //! Secrets and configs: files of the host are mounted, texts and variables are copied into the container before it
 //! starts.
 
+use std::path::PathBuf;
+
 use super::CreateError;
 use crate::model::{BindOptions, FileReference, Mount, Project, Service};
 
@@ -11,14 +13,22 @@ pub enum Kind {
     Config,
 }
 
-/// A text that becomes a file in the container.
+/// What becomes a file in the container.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Copied {
     pub target: String,
-    pub content: String,
+    pub content: Content,
     pub mode: u32,
     pub uid: u64,
     pub gid: u64,
+}
+
+/// Where a file's content comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Content {
+    Text(String),
+    /// A file of the host, that is to have another owner or mode inside.
+    File(PathBuf),
 }
 
 /// What the project says about a secret or config.
@@ -116,13 +126,17 @@ pub(super) fn mounted(
         if !source.environment.is_empty() || !source.content.is_empty() {
             continue;
         }
-        if !reference.uid.is_empty() || !reference.gid.is_empty() || reference.mode.is_some() {
+        if has_owner(reference) {
+            if is_copied(service, source.file) {
+                continue;
+            }
             let plural = match kind {
                 Kind::Secret => "secrets",
                 Kind::Config => "config",
             };
             warnings.push(format!(
-                "{plural} `uid`, `gid` and `mode` are not supported, they will be ignored"
+                "{plural} `uid`, `gid` and `mode` are not supported for directories and in read-only services, they \
+                 will be ignored"
             ));
         }
         if kind == Kind::Secret && !std::path::Path::new(source.file).exists() {
@@ -141,6 +155,16 @@ pub(super) fn mounted(
     Ok(mounts)
 }
 
+fn has_owner(reference: &FileReference) -> bool {
+    !reference.uid.is_empty() || !reference.gid.is_empty() || reference.mode.is_some()
+}
+
+/// Returns whether a file of the host is copied rather than mounted, so that its owner and mode can be others. Nothing
+/// can be copied into a container that is read-only.
+fn is_copied(service: &Service, file: &str) -> bool {
+    !service.read_only && std::path::Path::new(file).is_file()
+}
+
 /// Returns the files that are copied into the service's containers.
 pub fn copied(project: &Project, service: &Service, kind: Kind) -> Result<Vec<Copied>, CreateError> {
     let mut files = Vec::new();
@@ -148,23 +172,27 @@ pub fn copied(project: &Project, service: &Service, kind: Kind) -> Result<Vec<Co
         let Some(source) = kind.source(project, &reference.source) else {
             continue;
         };
-        let content = if !source.content.is_empty() {
-            source.content
+        let text = if !source.content.is_empty() {
+            Some(source.content)
         } else if !source.environment.is_empty() {
-            project
+            let value = project
                 .environment
                 .get(source.environment)
                 .ok_or_else(|| CreateError::Unset {
                     variable: source.environment.to_owned(),
                     kind: kind.name(),
                     name: source.name.to_owned(),
-                })?
+                })?;
+            Some(value.as_str())
         } else {
-            continue;
+            None
         };
-        if content.is_empty() {
-            continue;
-        }
+        let content = match text {
+            Some("") => continue,
+            Some(text) => Content::Text(text.to_owned()),
+            None if has_owner(reference) && is_copied(service, source.file) => Content::File(source.file.into()),
+            None => continue,
+        };
         if service.read_only {
             return Err(CreateError::ReadOnly {
                 kind: kind.name(),
@@ -174,16 +202,28 @@ pub fn copied(project: &Project, service: &Service, kind: Kind) -> Result<Vec<Co
         }
         files.push(Copied {
             target: kind.target(reference),
-            content: content.to_owned(),
+            content,
             mode: reference
                 .mode
                 .and_then(|mode| u32::try_from(mode.0).ok())
                 .unwrap_or(0o444),
-            uid: reference.uid.parse().unwrap_or(0),
-            gid: reference.gid.parse().unwrap_or(0),
+            uid: owner(kind, reference, "uid", &reference.uid)?,
+            gid: owner(kind, reference, "gid", &reference.gid)?,
         });
     }
     Ok(files)
+}
+
+fn owner(kind: Kind, reference: &FileReference, attribute: &'static str, text: &str) -> Result<u64, CreateError> {
+    match text {
+        "" => Ok(0),
+        text => text.parse().map_err(|_| CreateError::Owner {
+            kind: kind.name(),
+            name: reference.source.clone(),
+            attribute,
+            text: text.to_owned(),
+        }),
+    }
 }
 
 /// Packs the files for the engine to unpack at the container's root.
@@ -193,17 +233,17 @@ pub fn archive(files: &[Copied]) -> std::io::Result<Vec<u8>> {
         .duration_since(std::time::UNIX_EPOCH)
         .map_or(0, |elapsed| elapsed.as_secs());
     for file in files {
+        let content = match &file.content {
+            Content::Text(text) => text.clone().into_bytes(),
+            Content::File(path) => std::fs::read(path)?,
+        };
         let mut header = tar::Header::new_gnu();
-        header.set_size(file.content.len() as u64);
+        header.set_size(content.len() as u64);
         header.set_mode(file.mode);
         header.set_uid(file.uid);
         header.set_gid(file.gid);
         header.set_mtime(now);
-        builder.append_data(
-            &mut header,
-            file.target.trim_start_matches('/'),
-            file.content.as_bytes(),
-        )?;
+        builder.append_data(&mut header, file.target.trim_start_matches('/'), content.as_slice())?;
     }
     builder.into_inner()
 }

@@ -55,6 +55,13 @@ pub enum CreateError {
         kind: &'static str,
         name: String,
     },
+    #[error("{kind} \"{name}\": {attribute} must be a number, not {text:?}: the names of users belong to the image")]
+    Owner {
+        kind: &'static str,
+        name: String,
+        attribute: &'static str,
+        text: String,
+    },
     #[error("can't set both interface_name and driver_opts.{0}")]
     InterfaceName(&'static str),
     /// The client library knows no other policies, so the engine's own words come from here.

@@ -89,7 +89,7 @@ fn resource_labels(
 pub(super) fn networking(request: &ContainerRequest<'_>) -> Result<(String, Option<NetworkingConfig>), CreateError> {
     let (project, service) = (request.project, request.service);
     if !service.network_mode.is_empty() {
-        return Ok((service.network_mode.clone(), None));
+        return Ok((service.network_mode.clone(), alone(service)));
     }
     if project.networks.is_empty() {
         return Ok(("none".to_owned(), None));
@@ -118,6 +118,21 @@ pub(super) fn networking(request: &ContainerRequest<'_>) -> Result<(String, Opti
         endpoints_config: Some(endpoints),
     };
     Ok((network_name(project, primary), Some(networking)))
+}
+
+/// Returns what a service wishes for on a network that its `network_mode` names.
+fn alone(service: &Service) -> Option<NetworkingConfig> {
+    let mode = &service.network_mode;
+    let has_own = mode != "host" && mode != "none" && !mode.contains(':');
+    (has_own && !service.mac_address.is_empty()).then(|| NetworkingConfig {
+        endpoints_config: Some(HashMap::from([(
+            mode.clone(),
+            EndpointSettings {
+                mac_address: Some(service.mac_address.clone()),
+                ..EndpointSettings::default()
+            },
+        )])),
+    })
 }
 
 fn network_name(project: &Project, key: &str) -> String {

@@ -446,7 +446,8 @@ async fn a_shim_brings_the_engine_back_unless_it_said_farewell() {
         } else {
             assert_eq!(came, "engine\n0\n1\n2\n3\n");
         }
-        let Adoption::Running(container) = runtime.adopt(&place.id, &place.path("c"), None).await.expect("found") else {
+        let Adoption::Running(container) = runtime.adopt(&place.id, &place.path("c"), None).await.expect("found")
+        else {
             panic!("it runs");
         };
         container.kill(9).await.expect("killed");
