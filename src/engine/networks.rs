@@ -453,7 +453,7 @@ impl Engine {
         for (name, endpoint) in &record.networks {
             // A network that is missing is told of when the container starts.
             if let Ok(network) = self.networks.find(name) {
-                net::check_wish(&network, &endpoint_spec(record, endpoint, &network)).map_err(failure)?;
+                net::check_wish(&network, &endpoint_spec(record, endpoint, &network)?).map_err(failure)?;
             }
         }
         Ok(())

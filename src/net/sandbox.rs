@@ -216,7 +216,7 @@ pub fn default<'a>(endpoints: &[&'a EndpointState], ipv4: bool) -> Option<&'a En
         .iter()
         .copied()
         .filter(|endpoint| gateway(endpoint, ipv4).is_some())
-        .min_by_key(|endpoint| (std::cmp::Reverse(endpoint.gw_priority), &endpoint.network_name))
+        .min_by_key(|endpoint| endpoint.rank())
 }
 
 fn gateway(endpoint: &EndpointState, ipv4: bool) -> Option<IpAddr> {

@@ -184,6 +184,24 @@ pub struct EndpointState {
     pub sysctls: Vec<(String, String)>,
 }
 
+/// Where an attachment stands among the others of its container: the first that has a gateway gives the default route,
+/// and names are looked for on the first. As Docker has it: what the file says, then networks that lead out, those with
+/// both families, and the network's name.
+pub type Rank = (std::cmp::Reverse<i64>, bool, bool, String);
+
+impl EndpointState {
+    /// Returns where the attachment stands among the others of its container.
+    pub fn rank(&self) -> Rank {
+        let both = self.gateway.is_some() && self.gateway6.is_some();
+        (
+            std::cmp::Reverse(self.gw_priority),
+            !self.leads_out,
+            !both,
+            self.network_name.clone(),
+        )
+    }
+}
+
 /// A hardware address.
 #[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]

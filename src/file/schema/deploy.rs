@@ -2,8 +2,8 @@
 
 use super::shape::{Schema, Type, key};
 use super::table::{
-    BOOLEAN, BOOLEAN_OR_STRING, COMMAND, DEVICE_REQUESTS_REASON, INTEGER_OR_STRING, LIST_OR_DICT, NUMBER_OR_STRING,
-    STRING, STRING_OR_LIST, STRING_SET, STRINGS, SWARM,
+    BOOLEAN, BOOLEAN_OR_STRING, COMMAND, INTEGER_OR_STRING, LIST_OR_DICT, NUMBER_OR_STRING, STRING, STRING_OR_LIST,
+    STRING_SET, STRINGS, SWARM,
 };
 
 pub(super) static DEVELOP: Schema =
@@ -92,7 +92,7 @@ static RESERVATIONS: Schema = Schema::object(&[
         "Resources of the user's own making.",
     )
     .no_effect(SWARM),
-    key("devices", &DEVICE_REQUESTS, "Devices by what they can do.").no_effect(DEVICE_REQUESTS_REASON),
+    key("devices", &DEVICE_REQUESTS, "Devices by what they can do."),
 ]);
 static GENERIC_RESOURCES: Schema = Schema::list(&GENERIC_RESOURCE);
 static GENERIC_RESOURCE: Schema =

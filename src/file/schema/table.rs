@@ -5,8 +5,6 @@ use super::resources::{CONFIG, CONFIG_REFERENCES, INCLUDE, MODEL, NETWORK, SECRE
 use super::shape::{NamePattern, Schema, TextPattern, Type, key};
 
 pub(super) const WINDOWS: &str = "only Windows engines know it";
-pub(super) const DEVICE_REQUESTS_REASON: &str =
-    "the built-in engine hands out only devices named under `devices`; another engine heeds it";
 const PROVIDER_REASON: &str = "`up` refuses such services: running providers is not available yet";
 pub(super) const SWARM: &str = "only an orchestrator heeds it";
 
@@ -113,8 +111,7 @@ static SERVICE: Schema = Schema::object(&[
         "cgroup_parent",
         &STRING,
         "The cgroup under which the container's own is made.",
-    )
-    .no_effect("containers lie below the built-in engine's own cgroup; another engine heeds it"),
+    ),
     key(
         "command",
         &COMMAND_FORMS,
@@ -221,7 +218,7 @@ static SERVICE: Schema = Schema::object(&[
         &EXTRA_HOSTS,
         "Lines for /etc/hosts: names and their addresses.",
     ),
-    key("gpus", &GPUS, "GPUs the container may use; `all` gives it every one.").no_effect(DEVICE_REQUESTS_REASON),
+    key("gpus", &GPUS, "GPUs the container may use; `all` gives it every one."),
     key(
         "group_add",
         &NUMBER_OR_STRING_SET,
@@ -730,6 +727,4 @@ static TMPFS: Schema = Schema::object(&[
 ]);
 static TMPFS_SIZE: Schema = Schema::one_of(&[&TMPFS_SIZE_NUMBER, &STRING]);
 static TMPFS_SIZE_NUMBER: Schema = Schema::integer(0, None);
-static IMAGE_OPTIONS: Schema = Schema::object(&[
-    key("subpath", &STRING, "The part of the image to mount.").no_effect("refused: an image is mounted whole")
-]);
+static IMAGE_OPTIONS: Schema = Schema::object(&[key("subpath", &STRING, "The part of the image to mount.")]);

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use crate::net::spec::{EndpointState, Link};
+use crate::net::spec::{EndpointState, Link, Rank};
 
 /// The names of all containers that run. Shared by everything that answers questions.
 #[derive(Debug, Default)]
@@ -40,6 +40,7 @@ struct Host {
 #[derive(Debug)]
 struct Attachment {
     network: String,
+    rank: Rank,
     links: Vec<Link>,
     leads_out: bool,
 }
@@ -64,15 +65,14 @@ impl Registry {
     /// only may ask.
     pub fn attach(&self, container: &str, endpoint: &EndpointState, has_names: bool) {
         let mut tables = self.write();
-        tables
-            .containers
-            .entry(container.to_owned())
-            .or_default()
-            .push(Attachment {
-                network: endpoint.network.clone(),
-                links: endpoint.links.clone(),
-                leads_out: endpoint.leads_out,
-            });
+        let attachments = tables.containers.entry(container.to_owned()).or_default();
+        attachments.push(Attachment {
+            network: endpoint.network.clone(),
+            rank: endpoint.rank(),
+            links: endpoint.links.clone(),
+            leads_out: endpoint.leads_out,
+        });
+        attachments.sort_by(|one, other| one.rank.cmp(&other.rank));
         if !has_names {
             return;
         }
@@ -132,44 +132,56 @@ impl Registry {
 
     /// Returns the addresses of a name as `container` knows it; `None` if it knows no such name.
     ///
-    /// Networks are asked one after the other, and the first that knows the name answers. `name.network` is the
-    /// name on that network alone.
+    /// Networks are asked in the order of their ranks, and for each family the first that has an address answers, as
+    /// Docker does it: a link first, then the whole name, then `name.network` as the name on that network alone.
     pub fn find(&self, container: &str, name: &str) -> Option<Addresses> {
         let name = name.to_lowercase();
         let tables = self.read();
-        let attachments = tables.containers.get(container)?;
-        for attachment in attachments {
-            let Some(network) = tables.networks.get(&attachment.network) else {
-                continue;
-            };
-            let linked = attachment
-                .links
-                .iter()
-                .filter(|link| link.alias.eq_ignore_ascii_case(&name))
-                .find_map(|link| network.hosts.get(&link.target.to_lowercase()));
-            let hosts = linked.or_else(|| network.hosts.get(&name)).or_else(|| {
-                let (host, of) = name.rsplit_once('.')?;
-                (of == network.name).then(|| network.hosts.get(host))?
+        let attachments: Vec<(&Attachment, &Network)> = tables
+            .containers
+            .get(container)?
+            .iter()
+            .filter_map(|attachment| Some((attachment, tables.networks.get(&attachment.network)?)))
+            .collect();
+        let mut found = None;
+        let whole = std::iter::once((name.as_str(), None));
+        let parts = name
+            .rmatch_indices('.')
+            .map(|(at, _)| (&name[..at], Some(&name[at + 1..])));
+        for (host, on) in whole.chain(parts) {
+            let on_this = |network: &Network| on.is_none_or(|on| on == network.name);
+            let linked = attachments.iter().filter_map(|(attachment, network)| {
+                let mut links = attachment.links.iter().filter(|_| on_this(network));
+                let link = links.find(|link| link.alias.eq_ignore_ascii_case(host))?;
+                network.hosts.get(&link.target.to_lowercase())
             });
-            if let Some(hosts) = hosts {
-                return Some(self.addresses(hosts));
+            let named = attachments
+                .iter()
+                .filter_map(|(_, network)| network.hosts.get(host).filter(|_| on_this(network)));
+            for hosts in linked.chain(named) {
+                self.add_addresses(found.get_or_insert_default(), hosts);
             }
         }
-        None
+        found
     }
 
-    fn addresses(&self, hosts: &[Host]) -> Addresses {
-        let mut found = Addresses {
-            ipv4: hosts.iter().filter_map(|host| host.ipv4).collect(),
-            ipv6: hosts.iter().filter_map(|host| host.ipv6).collect(),
+    /// Adds the addresses of the families that have none yet.
+    fn add_addresses(&self, found: &mut Addresses, hosts: &[Host]) {
+        let turn = if hosts.len() > 1 {
+            self.turn.load(Ordering::Relaxed)
+        } else {
+            0
         };
-        if hosts.len() > 1 {
-            let turn = self.turn.load(Ordering::Relaxed);
-            let (ipv4, ipv6) = (found.ipv4.len().max(1), found.ipv6.len().max(1));
-            found.ipv4.rotate_left(turn % ipv4);
-            found.ipv6.rotate_left(turn % ipv6);
+        if found.ipv4.is_empty() {
+            found.ipv4 = hosts.iter().filter_map(|host| host.ipv4).collect();
+            let count = found.ipv4.len().max(1);
+            found.ipv4.rotate_left(turn % count);
         }
-        found
+        if found.ipv6.is_empty() {
+            found.ipv6 = hosts.iter().filter_map(|host| host.ipv6).collect();
+            let count = found.ipv6.len().max(1);
+            found.ipv6.rotate_left(turn % count);
+        }
     }
 
     /// Lets the next replica take its turn. Called once per answer that names addresses: a client that asks for both
@@ -261,6 +273,63 @@ pub(super) mod tests {
             Some("p-web-1.net1")
         );
         assert_eq!(registry.name_of("db", "10.1.0.2".parse().unwrap()), None);
+    }
+
+    #[test]
+    fn of_several_shared_networks_the_one_that_leads_out_first_answers() {
+        let registry = Registry::default();
+        for container in ["web", "db"] {
+            let host = if container == "web" { 2 } else { 3 };
+            // In the order in which Docker searches them; attached the other way round.
+            let mut inner = endpoint(4, host, &[container]);
+            inner.leads_out = false;
+            let mut second = endpoint(3, host, &[container]);
+            second.network_name = "net1a".into();
+            let first = endpoint(2, host, &[container]);
+            let mut both = endpoint(5, host, &[container]);
+            both.ipv6 = Some(Ipv6Addr::LOCALHOST);
+            both.gateway = both.ipv4;
+            both.gateway6 = both.ipv6;
+            for endpoint in [inner, first, second, both] {
+                registry.attach(container, &endpoint, true);
+            }
+        }
+        for network in [5, 3, 2, 4] {
+            let expected = format!("10.{network}.0.3");
+            assert_eq!(found(&registry, "web", "db"), one(&expected));
+            registry.detach("web", &format!("id{network}"));
+        }
+        let mut wanted = endpoint(4, 2, &["web"]);
+        wanted.leads_out = false;
+        wanted.gw_priority = 1;
+        registry.attach("web", &endpoint(2, 2, &["web"]), true);
+        registry.attach("web", &wanted, true);
+        assert_eq!(found(&registry, "web", "db"), one("10.4.0.3"));
+    }
+
+    #[test]
+    fn each_family_is_answered_by_the_first_network_that_has_it() {
+        let registry = Registry::default();
+        registry.attach("web", &endpoint(1, 2, &["web"]), true);
+        registry.attach("web", &endpoint(2, 2, &["web"]), true);
+        registry.attach("db", &endpoint(1, 3, &["db"]), true);
+        let mut six = endpoint(2, 3, &["db"]);
+        six.ipv6 = Some(Ipv6Addr::LOCALHOST);
+        registry.attach("db", &six, true);
+        let addresses = registry.find("web", "db").unwrap();
+        assert_eq!(addresses.ipv4, [Ipv4Addr::new(10, 1, 0, 3)]);
+        assert_eq!(addresses.ipv6, [Ipv6Addr::LOCALHOST]);
+    }
+
+    #[test]
+    fn a_network_s_name_may_have_dots_and_a_host_s_too() {
+        let registry = Registry::default();
+        let mut dotted = endpoint(1, 2, &["a.b"]);
+        dotted.network_name = "my.Net".into();
+        registry.attach("web", &dotted, true);
+        assert_eq!(found(&registry, "web", "a.b.my.net"), one("10.1.0.2"));
+        assert_eq!(found(&registry, "web", "a.b"), one("10.1.0.2"));
+        assert_eq!(found(&registry, "web", "a.b.net"), None);
     }
 
     #[test]

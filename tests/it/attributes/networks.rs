@@ -33,7 +33,7 @@ networks:
         stage.prints(
             "web",
             "ip -o -4 address | grep -c 172.30.71.129/24; ip route | grep default | cut -d' ' -f3",
-            "1\n172.30.71.254",
+            "1\n172.30.72.1",
         );
         stage.prints("old", "cat /sys/class/net/eth0/address", "02:42:aa:bb:cc:dd");
         stage.prints(
@@ -58,10 +58,9 @@ networks:
             "172.30.72.2\nfd00:71::10"
                 .replace(
                     "172.30.72.2",
-                    &stage
+                    stage
                         .inside("many", "ip -o -4 address | grep -o '172.30.72.[0-9]*' | head -1")
-                        .trim()
-                        .to_owned(),
+                        .trim(),
                 )
                 .as_str(),
         );
