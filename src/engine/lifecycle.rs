@@ -522,6 +522,19 @@ impl Engine {
             return Err(cause);
         }
         self.containers.release(&old);
+        self.networks.net.rename(&container.id, &old, new);
+        container.note(|record| {
+            let names = record
+                .networks
+                .values_mut()
+                .filter_map(|endpoint| endpoint.dns_names.as_mut());
+            for name in names.flatten().filter(|name| **name == old) {
+                new.clone_into(name);
+            }
+        });
+        if container.live().is_some() {
+            self.sandbox_changed(container);
+        }
         self.container_event(container, "rename", &[("oldName", &format!("/{old}"))]);
         Ok(())
     }

@@ -649,7 +649,7 @@ impl Engine {
     }
 
     /// Notes what the network now keeps of a running container, and brings its files up to date.
-    fn sandbox_changed(&self, container: &Container) {
+    pub(super) fn sandbox_changed(&self, container: &Container) {
         if let Some(sandbox) = self.networks.net.record(&container.id) {
             let mut record = container.record();
             record.ports = ports_of(&sandbox);

@@ -88,7 +88,8 @@ pub fn choose_endpoint(
     let ipv4 = address(&wish.ipv4, true)?;
     let ipv6 = address(&wish.ipv6, false)?;
 
-    let leads_out = network.spec.driver == Driver::Bridge && !network.spec.internal;
+    let on_a_wire = matches!(network.spec.driver, Driver::Bridge | Driver::Macvlan | Driver::Ipvlan);
+    let leads_out = on_a_wire && !network.spec.internal;
     let gateway_for = |address: Option<(IpAddr, u8)>| -> Option<IpAddr> {
         let (address, _) = address.filter(|_| leads_out)?;
         let pool = network.pools.iter().find(|pool| pool.subnet.contains(address))?;

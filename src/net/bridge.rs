@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use super::error::NetError;
 use super::link::{self, Index};
+use super::parent;
 use super::spec::{Mac, NetworkSpec, NetworkState};
 use super::worker::Host;
 use crate::os::netlink::Message;
@@ -14,6 +15,9 @@ pub fn ensure(host: &mut Host, state: &NetworkState) -> Result<Option<Index>, Ne
     let Some(name) = &state.bridge else {
         return Ok(None);
     };
+    if !state.is_bridged() {
+        return parent::ensure(host, state, name).map(Some);
+    }
     let socket = &mut host.route;
     let found = link::find(socket, name)?;
     let index = match found {

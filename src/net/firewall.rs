@@ -73,6 +73,9 @@ pub struct Bridge {
 impl Bridge {
     /// Returns what the firewall has to know of a network; `None` if it has no bridge.
     pub fn of(state: &NetworkState) -> Option<Self> {
+        if !state.is_bridged() {
+            return None;
+        }
         let spec = &state.spec;
         let mode = |name: &str| spec.options.get(name).map_or("", String::as_str);
         let mode = mode("com.docker.network.bridge.gateway_mode_ipv4");

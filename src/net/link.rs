@@ -20,6 +20,7 @@ const RTM_GETROUTE: u16 = 26;
 const IFLA_ADDRESS: u16 = 1;
 const IFLA_IFNAME: u16 = 3;
 const IFLA_MTU: u16 = 4;
+const IFLA_LINK: u16 = 5;
 const IFLA_MASTER: u16 = 10;
 const IFLA_PROTINFO: u16 = 12;
 const IFLA_LINKINFO: u16 = 18;
@@ -32,6 +33,9 @@ const IFLA_INET6_ADDR_GEN_MODE: u16 = 8;
 const IFLA_BRPORT_STATE: u16 = 1;
 const IFLA_BRPORT_FLUSH: u16 = 24;
 const VETH_INFO_PEER: u16 = 1;
+/// `IFLA_MACVLAN_MODE` and `IFLA_IPVLAN_MODE`.
+const IFLA_CHILD_MODE: u16 = 1;
+const IFLA_IPVLAN_FLAGS: u16 = 2;
 const NESTED: u16 = 0x8000;
 
 const IFA_ADDRESS: u16 = 1;
@@ -158,6 +162,69 @@ pub fn create_veth(veth: &Veth<'_>) -> Message {
                 }
             });
         });
+    });
+    message
+}
+
+/// Makes a veth pair with both ends here.
+pub fn create_wire(name: &str, other: &str, mtu: Option<u32>) -> Message {
+    let mut message = Message::new(RTM_NEWLINK, CREATE | EXCLUSIVE, format!("create interface {name}"));
+    message.fixed(&header(0, 0, None)).string(IFLA_IFNAME, name);
+    if let Some(mtu) = mtu {
+        message.number(IFLA_MTU, mtu);
+    }
+    message.nested(IFLA_LINKINFO, |info| {
+        info.string(IFLA_INFO_KIND, "veth").nested(IFLA_INFO_DATA, |data| {
+            data.nested(VETH_INFO_PEER, |peer| {
+                peer.fixed(&header(0, 0, None)).string(IFLA_IFNAME, other);
+                if let Some(mtu) = mtu {
+                    peer.number(IFLA_MTU, mtu);
+                }
+            });
+        });
+    });
+    message
+}
+
+/// An interface that is on another one without a bridge.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Child {
+    /// With its mode (`MACVLAN_MODE_…`).
+    Macvlan(u32),
+    /// With its mode and flags (`IPVLAN_MODE_…`, `IPVLAN_F_…`).
+    Ipvlan { mode: u16, flags: u16 },
+}
+
+/// Makes an interface in its namespace that is on the interface which a veth pair would be on.
+pub fn create_child(child: Child, wish: &Veth<'_>) -> Message {
+    let mut message = Message::new(
+        RTM_NEWLINK,
+        CREATE | EXCLUSIVE,
+        format!("create interface {} on its network's parent", wish.inside),
+    );
+    message
+        .fixed(&header(0, 0, None))
+        .string(IFLA_IFNAME, wish.inside)
+        .number(IFLA_LINK, wish.bridge)
+        .number(IFLA_NET_NS_FD, wish.namespace.as_raw_fd() as u32);
+    if let Child::Macvlan(_) = child {
+        message.attribute(IFLA_ADDRESS, &wish.mac.0);
+    }
+    if let Some(mtu) = wish.mtu {
+        message.number(IFLA_MTU, mtu);
+    }
+    message.nested(IFLA_LINKINFO, |info| match child {
+        Child::Macvlan(mode) => {
+            info.string(IFLA_INFO_KIND, "macvlan").nested(IFLA_INFO_DATA, |data| {
+                data.number(IFLA_CHILD_MODE, mode);
+            });
+        }
+        Child::Ipvlan { mode, flags } => {
+            info.string(IFLA_INFO_KIND, "ipvlan").nested(IFLA_INFO_DATA, |data| {
+                data.attribute(IFLA_CHILD_MODE, &mode.to_ne_bytes())
+                    .attribute(IFLA_IPVLAN_FLAGS, &flags.to_ne_bytes());
+            });
+        }
     });
     message
 }
@@ -292,8 +359,16 @@ fn link(body: &[u8]) -> Option<Link> {
     })
 }
 
-/// Returns every subnet that the host routes somewhere, without those that lead out of `except`.
-pub fn routed_subnets(socket: &mut Socket, except: &[Index]) -> Result<Vec<Subnet>, RequestError> {
+/// A subnet that the host routes somewhere.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Route {
+    pub subnet: Subnet,
+    /// The interface it leads out of.
+    pub out: Option<Index>,
+}
+
+/// Returns every subnet that the host routes somewhere.
+pub fn routes(socket: &mut Socket) -> Result<Vec<Route>, RequestError> {
     let mut found = Vec::new();
     for family in [libc::AF_INET, libc::AF_INET6] {
         let mut message = Message::new(RTM_GETROUTE, 0, "list routes");
@@ -306,23 +381,23 @@ pub fn routed_subnets(socket: &mut Socket, except: &[Index]) -> Result<Vec<Subne
             Err(_) if family == libc::AF_INET6 => continue,
             Err(error) => return Err(error),
         };
-        found.extend(answers.iter().filter_map(|answer| route(&answer.body, except)));
+        found.extend(answers.iter().filter_map(|answer| route(&answer.body)));
     }
     Ok(found)
 }
 
-fn route(body: &[u8], except: &[Index]) -> Option<Subnet> {
+fn route(body: &[u8]) -> Option<Route> {
     let (&family, &prefix, &table) = (body.first()?, body.get(1)?, body.get(4)?);
     let rest = body.get(12..)?;
     if table == RT_TABLE_LOCAL || prefix == 0 {
         return None;
     }
     let out = attribute(rest, RTA_OIF).map(number);
-    if out.is_some_and(|index| except.contains(&index)) {
-        return None;
-    }
     let address = address(i32::from(family), attribute(rest, RTA_DST)?)?;
-    Some(Subnet::new(address, prefix))
+    Some(Route {
+        subnet: Subnet::new(address, prefix),
+        out,
+    })
 }
 
 fn number(bytes: &[u8]) -> u32 {

@@ -20,6 +20,7 @@ pub mod ipam;
 mod link;
 mod networks;
 mod nft;
+mod parent;
 mod ports;
 mod proxy;
 mod published;

@@ -20,8 +20,9 @@ use super::egress;
 use super::error::NetError;
 use super::files::{self, Files, HostFiles};
 use super::firewall::Firewall;
-use super::ipam::{self, Leases};
+use super::ipam::{self, Leases, Subnet};
 use super::link;
+use super::parent;
 use super::ports;
 use super::sandbox::{self, Plan, Plug};
 use super::spec::{Driver, EndpointSpec, EndpointState, Mode, NetworkSpec, NetworkState, SandboxRecord, SandboxSpec};
@@ -180,14 +181,64 @@ impl Networks {
 
     /// Makes a network.
     pub async fn create(&self, spec: NetworkSpec) -> Result<NetworkState, NetError> {
+        // Others choose subnets too, and may have taken the same one at the same time.
+        for _ in 0..8 {
+            let state = self.create_once(spec.clone()).await?;
+            if !self.was_too_late(&state).await? {
+                return Ok(state);
+            }
+            tracing::info!(
+                network = state.spec.name,
+                "somebody else has its subnet; choosing another"
+            );
+            self.remove(&state.spec.id).await?;
+        }
+        self.create_once(spec).await
+    }
+
+    /// Returns whether a subnet that was chosen for a network is routed to somebody who was there before.
+    async fn was_too_late(&self, state: &NetworkState) -> Result<bool, NetError> {
+        let chosen: Vec<Subnet> = state
+            .pools
+            .iter()
+            .filter(|pool| pool.automatic)
+            .map(|pool| pool.subnet)
+            .collect();
+        let Some(bridge) = state
+            .bridge
+            .clone()
+            .filter(|_| state.is_bridged() && !chosen.is_empty())
+        else {
+            return Ok(false);
+        };
+        let look = move |host: &mut super::worker::Host| -> Result<bool, NetError> {
+            let Some(own) = link::find(&mut host.route, &bridge)? else {
+                return Ok(false);
+            };
+            let routes = link::routes(&mut host.route)?;
+            Ok(routes.iter().any(|route| {
+                // Of two the later gives way.
+                let is_elder = route.out.is_some_and(|other| other < own.index);
+                is_elder && chosen.iter().any(|subnet| subnet.overlaps(route.subnet))
+            }))
+        };
+        self.inner.workers.run(look).await?
+    }
+
+    async fn create_once(&self, spec: NetworkSpec) -> Result<NetworkState, NetError> {
         let inner = &self.inner;
-        let name_of_bridge = bridge::name(&spec);
+        let child = parent::child(&spec)?;
+        let (name_of_bridge, is_own) = match child {
+            Some(_) => parent::name(&spec),
+            None => (bridge::name(&spec), true),
+        };
         let (foreign, exists) = {
             let name = name_of_bridge.clone();
             inner
                 .workers
                 .run(move |host| -> Result<_, NetError> {
-                    let foreign = link::routed_subnets(&mut host.route, &[])?;
+                    let foreign = link::routes(&mut host.route)?;
+                    let foreign: Vec<Subnet> = foreign.into_iter().map(|route| route.subnet).collect();
                     let exists = link::find(&mut host.route, &name)?.is_some();
                     Ok((foreign, exists))
                 })
@@ -200,7 +251,7 @@ impl Networks {
                 return Err(NetError::NetworkExists(spec.name));
             }
             let state = match spec.driver {
-                Driver::Bridge => {
+                Driver::Bridge | Driver::Macvlan | Driver::Ipvlan => {
                     let ours: Vec<_> = all
                         .networks
                         .values()
@@ -209,7 +260,7 @@ impl Networks {
                     NetworkState {
                         pools: ipam::choose_pools(&spec, &ours, &foreign, &inner.instance)?,
                         bridge: Some(name_of_bridge),
-                        owns_bridge: !exists,
+                        owns_bridge: is_own && !exists,
                         spec,
                     }
                 }
@@ -255,7 +306,7 @@ impl Networks {
         if let Some(network) = inner.lock().networks.get_mut(&state.spec.id) {
             network.bridge = index;
         }
-        if state.bridge.is_some() {
+        if state.is_bridged() {
             inner.sync_firewall().await?;
         }
         save.await.map_err(|_| NetError::Ended)?
@@ -295,9 +346,9 @@ impl Networks {
             inner.workers.run(delete).await?
         };
         let synced = async {
-            match state.bridge {
-                Some(_) => inner.sync_firewall().await,
-                None => Ok(()),
+            match state.is_bridged() {
+                true => inner.sync_firewall().await,
+                false => Ok(()),
             }
         };
         let (deleted, synced) = tokio::join!(deleted, synced);
@@ -520,6 +571,21 @@ impl Networks {
                 all.give_back(endpoint);
             }
         }
+    }
+
+    /// Lets a container that runs be found by another name.
+    pub fn rename(&self, container: &str, old: &str, new: &str) {
+        let mut all = self.inner.lock();
+        let Some(entry) = all.containers.get_mut(container) else {
+            return;
+        };
+        new.clone_into(&mut entry.record.name);
+        for endpoint in &mut entry.record.endpoints {
+            for name in endpoint.names.iter_mut().filter(|name| *name == old) {
+                new.clone_into(name);
+            }
+        }
+        self.inner.registry.rename(container, old, new);
     }
 
     /// Attaches a running container to one more network.

@@ -7,7 +7,7 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use super::conntrack;
 use super::dns;
 use super::error::NetError;
-use super::link::{self, Index, Veth};
+use super::link::{self, Child, Index, Veth};
 use super::spec::EndpointState;
 use super::worker::Host;
 use crate::os::netlink::{Message, Protocol, RequestError, Socket};
@@ -18,6 +18,8 @@ pub struct Plug {
     pub endpoint: EndpointState,
     /// None: a network whose driver makes no interfaces.
     pub bridge: Option<Index>,
+    /// The kind of interface on it; `None`: the end of a veth pair.
+    pub child: Option<Child>,
     pub mtu: Option<u32>,
 }
 
@@ -137,14 +139,18 @@ fn plug_in(
     plugs: &[Plug],
 ) -> Result<Vec<Message>, NetError> {
     let pairs = plugs.iter().filter_map(|plug| {
-        Some(link::create_veth(&Veth {
+        let veth = Veth {
             host: &plug.endpoint.host_interface,
             bridge: plug.bridge?,
             inside: &plug.endpoint.interface,
             namespace,
             mac: plug.endpoint.mac,
             mtu: plug.mtu,
-        }))
+        };
+        Some(match plug.child {
+            Some(child) => link::create_child(child, &veth),
+            None => link::create_veth(&veth),
+        })
     });
     host.route.request(pairs.collect())?;
     let mut messages = Vec::new();

@@ -18,6 +18,10 @@ pub enum Driver {
     /// A bridge of the host with a veth pair per container.
     #[default]
     Bridge,
+    /// Interfaces with addresses of their own on one of the host's.
+    Macvlan,
+    /// Interfaces that share the hardware address of one of the host's.
+    Ipvlan,
     /// The host's own interfaces.
     Host,
     /// Nobody.
@@ -29,6 +33,8 @@ impl Driver {
     pub fn parse(name: &str) -> Option<Self> {
         match name {
             "" | "default" | "bridge" => Some(Self::Bridge),
+            "macvlan" => Some(Self::Macvlan),
+            "ipvlan" => Some(Self::Ipvlan),
             "host" => Some(Self::Host),
             "null" | "none" => Some(Self::Null),
             _ => None,
@@ -39,6 +45,8 @@ impl Driver {
     pub fn name(self) -> &'static str {
         match self {
             Self::Bridge => "bridge",
+            Self::Macvlan => "macvlan",
+            Self::Ipvlan => "ipvlan",
             Self::Host => "host",
             Self::Null => "null",
         }
@@ -97,7 +105,7 @@ pub struct PoolSpec {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct NetworkState {
     pub spec: NetworkSpec,
-    /// The host's interface; none for `host` and `none`.
+    /// The host's interface, on which containers' interfaces are; none for `host` and `none`.
     pub bridge: Option<String>,
     /// Whether the interface is ours to delete; one that a user made before is not.
     pub owns_bridge: bool,
@@ -105,6 +113,11 @@ pub struct NetworkState {
 }
 
 impl NetworkState {
+    /// Returns whether it is a bridge of the host, which packets are forwarded from and to.
+    pub fn is_bridged(&self) -> bool {
+        self.spec.driver == Driver::Bridge && self.bridge.is_some()
+    }
+
     /// Returns whether containers on it find each other by name; on Docker's `bridge` they never did.
     pub fn has_names(&self) -> bool {
         self.spec.name != "bridge"

@@ -11,6 +11,7 @@ use super::error::NetError;
 use super::firewall::{Bridge, Published};
 use super::ipam::Leases;
 use super::link::Index;
+use super::parent;
 use super::ports::{self, Ports};
 use super::published::Proxies;
 use super::sandbox::{self, Plug};
@@ -116,6 +117,7 @@ impl State {
         Ok(Plug {
             endpoint,
             bridge: network.bridge,
+            child: parent::child(&network.state.spec)?,
             mtu: bridge::mtu(&network.state),
         })
     }

@@ -7,7 +7,7 @@ use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, TcpListener, TcpStream, UdpSocket};
 use std::time::{Duration, Instant};
 
-use compose::net::spec::{EndpointSpec, Mode, NetworkSpec, PoolSpec, PortSpec};
+use compose::net::spec::{Driver, EndpointSpec, Mode, NetworkSpec, PoolSpec, PortSpec};
 use compose::net::{NetError, Networks, Sandbox};
 use compose::os::netlink::{self, CREATE, EXCLUSIVE, Message, Socket};
 use hickory_proto::op::{Message as Question, MessageType, OpCode, Query, ResponseCode};
@@ -858,5 +858,78 @@ fn a_client_that_never_stops_sending_reaches_the_next_container() {
         echo(ns(&after), 53).await;
         let (_, answered) = at_host(move || ping(client)).await;
         assert!(answered, "the kernel remembers the container that was there before");
+    });
+}
+
+#[test]
+fn containers_on_an_interface_of_the_host_are_neighbours_on_its_wire() {
+    World::run(async |world| {
+        greet(&world.outside, "outside", 80).await;
+        let of = |name: &str, options: &[(&str, &str)]| NetworkSpec {
+            name: name.to_owned(),
+            driver: Driver::Macvlan,
+            options: options
+                .iter()
+                .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+                .collect(),
+            ..NetworkSpec::default()
+        };
+        let wire = world
+            .network_of(NetworkSpec {
+                pools: vec![PoolSpec {
+                    subnet: Some("198.51.100.0/24".to_owned()),
+                    ip_range: Some("198.51.100.128/25".to_owned()),
+                    gateway: Some(OUTSIDE.to_string()),
+                    ..PoolSpec::default()
+                }],
+                ..of("wire", &[("parent", "out0")])
+            })
+            .await;
+        let web = world.container("web1", &[&wire], &[]).await;
+        let db = world.container("db1", &[&wire], &[]).await;
+        greet(ns(&db), "db", 80).await;
+        // Under their own addresses, which nobody changes on the way.
+        let own = address(&web);
+        assert_eq!(own.to_string(), "198.51.100.128");
+        let said = inside(ns(&web), || ask((OUTSIDE, 80))).await;
+        assert_eq!(said, Ok(format!("outside to {own}")));
+        let db_address = address(&db);
+        let said = inside(ns(&web), move || ask((db_address, 80))).await;
+        assert_eq!(said, Ok(format!("db to {own}")));
+        let found = inside(ns(&web), || resolve("db.", RecordType::A)).await;
+        assert_eq!(first(&found), Some(db_address));
+        // From beyond the wire, but not from the host, which the interface goes past.
+        assert!(inside(&world.outside, move || ask((db_address, 80))).await.is_ok());
+        assert!(at_host(move || ask_in_vain((db_address, 80))).await.is_err());
+
+        // Without a parent: neighbours on a wire of their own.
+        let alone = world.network_of(of("alone", &[])).await;
+        let one = world.container("one1", &[&alone], &[]).await;
+        let two = world.container("two1", &[&alone], &[]).await;
+        greet(ns(&two), "two", 80).await;
+        let two_address = address(&two);
+        assert!(inside(ns(&one), move || ask((two_address, 80))).await.is_ok());
+        assert!(inside(ns(&one), || ask_in_vain((OUTSIDE, 80))).await.is_err());
+        let own_link = alone.bridge.clone().expect("a parent of its own");
+        assert!(links().contains(&own_link));
+        for name in ["one1", "two1", "web1", "db1"] {
+            world.networks.release(&id(name)).await;
+        }
+        world.networks.remove(&alone.spec.id).await.expect("nobody is on it");
+        world.networks.remove(&wire.spec.id).await.expect("nobody is on it");
+        assert!(!links().contains(&own_link) && links().contains(&"out0".to_owned()));
+
+        let missing = of("missing", &[("parent", "nowhere0")]);
+        let missing = NetworkSpec {
+            id: id("missing"),
+            ..missing
+        };
+        let error = world.networks.create(missing).await.expect_err("no such parent");
+        assert!(
+            error
+                .to_string()
+                .contains("parent interface nowhere0 of network missing was not found"),
+            "{error}"
+        );
     });
 }

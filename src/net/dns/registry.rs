@@ -98,6 +98,41 @@ impl Registry {
         }
     }
 
+    /// Makes a container known by another name where it was known by an old one.
+    pub fn rename(&self, container: &str, old: &str, new: &str) {
+        let mut tables = self.write();
+        let Some(attachments) = tables.containers.get(container) else {
+            return;
+        };
+        let networks: Vec<String> = attachments
+            .iter()
+            .map(|attachment| attachment.network.clone())
+            .collect();
+        for network in networks {
+            let Some(table) = tables.networks.get_mut(&network) else {
+                continue;
+            };
+            let Some(hosts) = table.hosts.get_mut(&old.to_lowercase()) else {
+                continue;
+            };
+            let moved: Vec<Host> = hosts.extract_if(.., |host| host.container == container).collect();
+            if hosts.is_empty() {
+                table.hosts.remove(&old.to_lowercase());
+            }
+            for host in &moved {
+                let addresses = host.ipv4.map(IpAddr::V4).into_iter();
+                for address in addresses.chain(host.ipv6.map(IpAddr::V6)) {
+                    if let Some(full) = table.addresses.get_mut(&address)
+                        && let Some(rest) = full.strip_prefix(old)
+                    {
+                        *full = format!("{new}{rest}");
+                    }
+                }
+            }
+            table.hosts.entry(new.to_lowercase()).or_default().extend(moved);
+        }
+    }
+
     /// Forgets a container on a network.
     pub fn detach(&self, container: &str, network: &str) {
         let mut tables = self.write();
@@ -330,6 +365,23 @@ pub(super) mod tests {
         assert_eq!(found(&registry, "web", "a.b.my.net"), one("10.1.0.2"));
         assert_eq!(found(&registry, "web", "a.b"), one("10.1.0.2"));
         assert_eq!(found(&registry, "web", "a.b.net"), None);
+    }
+
+    #[test]
+    fn a_renamed_container_has_its_new_name_and_keeps_its_aliases() {
+        let registry = Registry::default();
+        registry.attach("web", &endpoint(1, 2, &["p-web-1", "web"]), true);
+        registry.attach("db", &endpoint(1, 3, &["p-db-1", "db"]), true);
+        registry.rename("db", "p-db-1", "Other");
+        assert_eq!(found(&registry, "web", "other"), one("10.1.0.3"));
+        assert_eq!(found(&registry, "web", "p-db-1"), None);
+        assert_eq!(found(&registry, "web", "db"), one("10.1.0.3"));
+        assert_eq!(
+            registry.name_of("web", "10.1.0.3".parse().unwrap()).as_deref(),
+            Some("Other.net1")
+        );
+        registry.detach("db", "id1");
+        assert_eq!(found(&registry, "web", "other"), None);
     }
 
     #[test]
