@@ -4,6 +4,8 @@ use std::collections::BTreeSet;
 
 use super::building::{self, BuildWishes};
 use super::lifecycle;
+use super::models;
+use super::providers::{self, Request};
 use super::{CommandError, Context};
 use crate::client::Engine;
 use crate::image::Source;
@@ -97,6 +99,7 @@ impl Converge {
             }
         }
         absolute_images(&mut project);
+        provide(context, &mut project).await?;
         let engine = context.engine().await?;
         let mut observed = observe(&engine, &project, options.separator).await?;
         ensure_images(context, &engine, &project, &mut observed, images, options.separator).await?;
@@ -116,6 +119,20 @@ impl Converge {
     pub fn execution(&self) -> Execution<'_> {
         Execution::new(&self.engine, &self.project, &self.observed, &self.plan, &self.settings)
     }
+}
+
+/// Makes sure of all that services are given by programs, and puts into their environments where it is.
+pub async fn provide(context: &Context, project: &mut Project) -> Result<(), CommandError> {
+    let progress = &context.progress;
+    progress.begin("Running");
+    let provided = async {
+        providers::run(context, project, Request::Up, progress).await?;
+        models::ensure(context, project, progress).await?;
+        Ok(())
+    };
+    let provided = provided.await;
+    progress.end();
+    provided
 }
 
 /// Makes the paths of images that are files or directories absolute, as the engine works elsewhere.

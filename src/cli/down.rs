@@ -7,6 +7,7 @@ use std::collections::{BTreeSet, HashMap};
 use bollard::query_parameters::ListImagesOptions;
 
 use super::lifecycle::{self, Look, Scene, interruptible, set};
+use super::providers::{self, Request};
 use super::{CommandError, Context};
 use crate::client::{ClientError, labels};
 use crate::plan::lifecycle::{DownOptions, down};
@@ -86,6 +87,11 @@ pub async fn run(args: Args, context: &Context) -> Result<ExitCode, CommandError
             &settings,
         )
         .await?;
+        let mut project = scene.project.clone();
+        if !args.services.is_empty() {
+            project.services.retain(|name, _| args.services.contains(name));
+        }
+        providers::run(context, &mut project, Request::Down, &context.progress).await?;
         Ok(ExitCode::SUCCESS)
     })
     .await

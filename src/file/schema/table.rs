@@ -5,7 +5,6 @@ use super::resources::{CONFIG, CONFIG_REFERENCES, INCLUDE, MODEL, NETWORK, SECRE
 use super::shape::{NamePattern, Schema, TextPattern, Type, key};
 
 pub(super) const WINDOWS: &str = "only Windows engines know it";
-const PROVIDER_REASON: &str = "`up` refuses such services: running providers is not available yet";
 pub(super) const SWARM: &str = "only an orchestrator heeds it";
 
 pub(super) static STRING: Schema = Schema::of(&[Type::String]);
@@ -206,8 +205,7 @@ static SERVICE: Schema = Schema::object(&[
         "provider",
         &PROVIDER,
         "A program that provides the service instead of a container.",
-    )
-    .no_effect(PROVIDER_REASON),
+    ),
     key(
         "external_links",
         &STRING_SET,
@@ -279,7 +277,7 @@ static SERVICE: Schema = Schema::object(&[
         &STRING,
         "`bridge`, `host`, `none`, or the network of another (`service:NAME`, `container:NAME`).",
     ),
-    key("models", &SERVICE_MODELS, "Language models the service uses.").no_effect("needs a program that runs models"),
+    key("models", &SERVICE_MODELS, "Language models the service uses."),
     key("networks", &SERVICE_NETWORKS, "Networks the service joins, and how."),
     key(
         "oom_kill_disable",

@@ -36,6 +36,16 @@ pub fn of(service: &Service) -> Vec<Reference<'_>> {
     volumes.chain(namespaces).collect()
 }
 
+/// Returns whether the service refers to containers by their own names, which the engine looks for.
+pub fn names_containers(service: &Service) -> bool {
+    let modes = [&service.network_mode, &service.ipc, &service.pid];
+    modes
+        .into_iter()
+        .chain(&service.volumes_from)
+        .any(|text| text.starts_with("container:"))
+        || !service.external_links.is_empty()
+}
+
 /// Returns the linked services, each with the whole text of the link.
 pub fn links(service: &Service) -> impl Iterator<Item = (&str, &str)> {
     service

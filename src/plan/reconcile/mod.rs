@@ -119,8 +119,6 @@ pub enum PlanError {
     MissingContainer { what: &'static str, service: String },
     #[error("no such service: {0}")]
     UnknownDependency(String),
-    #[error("service \"{service}\" is run by the provider \"{provider}\", and providers are not supported yet")]
-    Provider { service: String, provider: String },
     #[error("service \"{0}\" has no container to start")]
     NothingToStart(String),
 }
@@ -133,16 +131,6 @@ pub fn reconcile(
     confirm: &mut dyn FnMut(&str) -> bool,
 ) -> Result<Plan, PlanError> {
     check_container_names(project)?;
-    if let Some((service, provider)) = project
-        .services
-        .values()
-        .find_map(|service| Some((service, service.provider.as_ref()?)))
-    {
-        return Err(PlanError::Provider {
-            service: service.name.clone(),
-            provider: provider.r#type.clone(),
-        });
-    }
     let graph = start_graph(project)?;
     let mut reconciler = Reconciler::new(project, observed, options);
     for (key, network) in &project.networks {
@@ -159,10 +147,7 @@ pub fn reconcile(
         }
     }
     reconciler.orphans();
-    let order: Vec<&Service> = graph
-        .start_order()
-        .filter_map(|name| project.services.get(name))
-        .collect();
+    let order = with_containers(project, &graph);
     for service in &order {
         match reconciler.service(service) {
             // The others are looked at meanwhile, but nothing of them is changed.
@@ -197,10 +182,7 @@ pub fn start(project: &Project, observed: &Observed, options: &Options) -> Resul
     let graph = start_graph(project)?;
     let mut reconciler = Reconciler::new(project, observed, options);
     let mut starts = Starts::default();
-    let order: Vec<&Service> = graph
-        .start_order()
-        .filter_map(|name| project.services.get(name))
-        .collect();
+    let order = with_containers(project, &graph);
     for service in &order {
         reconciler.start(service, &mut starts)?;
     }
@@ -210,6 +192,15 @@ pub fn start(project: &Project, observed: &Observed, options: &Options) -> Resul
         }
     }
     Ok(reconciler.plan)
+}
+
+/// Returns the services that have containers, in start order: what a provider provides has none.
+fn with_containers<'p>(project: &'p Project, graph: &'p StartGraph) -> Vec<&'p Service> {
+    graph
+        .start_order()
+        .filter_map(|name| project.services.get(name))
+        .filter(|service| service.provider.is_none())
+        .collect()
 }
 
 /// Returns the start graph of the services that are on. What is off, or not there and not required, is not waited for.

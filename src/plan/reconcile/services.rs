@@ -126,6 +126,12 @@ impl Reconciler<'_> {
         for (linked, _) in references::links(service) {
             prerequisites.extend(self.settled.get(linked).into_iter().flatten());
         }
+        // A container named outright may be one of this project's: the file's order says so.
+        if references::names_containers(service) {
+            for dependency in service.depends_on.keys() {
+                prerequisites.extend(self.settled.get(dependency).into_iter().flatten());
+            }
+        }
         let mut resolved = service.clone();
         let mut renewed = None;
         for Reference { service: name, what } in references::of(service) {

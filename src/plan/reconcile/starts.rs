@@ -27,6 +27,10 @@ impl Reconciler<'_> {
                 }
                 continue;
             };
+            // What a provider provides is there by now.
+            if target.provider.is_some() {
+                continue;
+            }
             let started = starts.of.get(dependency).cloned().unwrap_or_default();
             let Some(condition) = condition(&how.condition).filter(|_| target.replicas() > 0) else {
                 after.extend(started);
