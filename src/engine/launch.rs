@@ -9,7 +9,7 @@ use super::api_sockets::stands_for_docker;
 use super::container::{Container, Record, Status};
 use super::mounts::MountPoint;
 use super::spec::{self, Places, SeccompChoice};
-use super::{Engine, EngineError, Result, image_part, merge};
+use super::{Engine, EngineError, Result, image_part, merge, propagation};
 use crate::net::Sandbox;
 use crate::os::program;
 use crate::runtime::{self, Launch, Log, Respawn, Root, RuntimeError, Seccomp};
@@ -161,6 +161,7 @@ impl Engine {
                 if stands_for_docker(&mount.source) {
                     return Ok(spec::bind(mount, &self.paths.socket()));
                 }
+                propagation::check(mount)?;
                 Ok(spec::bind(mount, source))
             }
             "volume" => self.volume_mount(mount),

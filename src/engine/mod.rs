@@ -36,6 +36,7 @@ pub mod networks;
 pub mod paths;
 mod populate;
 mod process;
+mod propagation;
 pub mod prune;
 mod restart;
 mod seccomp;

@@ -559,6 +559,8 @@ fn devices(host: &HostConfig) -> Result<(Vec<Value>, Vec<Value>)> {
         (5, Some(0)),
         (5, Some(1)),
         (5, Some(2)),
+        // TUN and TAP, which VPNs in containers make themselves.
+        (10, Some(200)),
         (136, None),
     ] {
         rules.push(device_rule(true, "c", Some(major), minor, "rwm"));

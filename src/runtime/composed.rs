@@ -8,7 +8,6 @@
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
@@ -16,6 +15,7 @@ use rustix::fs::OFlags;
 
 use super::in_root;
 use super::launch::Root;
+use super::mountinfo;
 use super::mounting;
 use super::overlay::{self, Stack};
 use crate::os::user_namespace;
@@ -44,33 +44,7 @@ fn is_below(point: &Path, directory: &Path) -> bool {
 
 /// Returns where something is mounted in this namespace.
 fn mount_points() -> Vec<PathBuf> {
-    let text = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-    text.lines()
-        .filter_map(|line| Some(unescape(line.split(' ').nth(4)?)))
-        .collect()
-}
-
-/// Reads a path of `mountinfo`, in which spaces and the like are octal numbers.
-fn unescape(text: &str) -> PathBuf {
-    let mut bytes = Vec::new();
-    let mut rest = text.as_bytes();
-    while let [first, others @ ..] = rest {
-        let number = (*first == b'\\')
-            .then(|| others.get(..3))
-            .flatten()
-            .and_then(|digits| u8::from_str_radix(std::str::from_utf8(digits).ok()?, 8).ok());
-        match number {
-            Some(byte) => {
-                bytes.push(byte);
-                rest = &others[3..];
-            }
-            None => {
-                bytes.push(*first);
-                rest = others;
-            }
-        }
-    }
-    PathBuf::from(std::ffi::OsStr::from_bytes(&bytes))
+    mountinfo::read().into_iter().map(|mounted| mounted.point).collect()
 }
 
 /// Attaches the root file system to an open directory, and returns its root.
@@ -271,10 +245,5 @@ mod tests {
         let part = Part::plan("usr".into(), &layers, &of("host"), &of("upper")).unwrap();
         assert_eq!(part.lower, [of("top/usr"), of("host/usr")]);
         assert!(Part::plan("opt".into(), &layers, &of("host"), &of("upper")).is_none());
-    }
-
-    #[test]
-    fn paths_of_mounts_are_read() {
-        assert_eq!(unescape("/a\\040b\\134c"), Path::new("/a b\\c"));
     }
 }

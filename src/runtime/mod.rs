@@ -22,6 +22,7 @@ mod hooks;
 pub mod in_root;
 mod init;
 mod launch;
+pub mod mountinfo;
 mod mounting;
 pub mod oci;
 mod overlay;

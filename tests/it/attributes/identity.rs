@@ -96,7 +96,10 @@ fn a_user_or_capability_that_is_not_there_is_an_error() {
         );
         file("{<<: *base, group_add: [nobody-knows]}");
         let error = stage.fails(&["up", "-d"]);
-        assert!(error.contains("unable to find group nobody-knows"), "{error}");
+        assert!(
+            error.contains("unable to find group nobody-knows: no matching entries in group file"),
+            "{error}"
+        );
         file("{<<: *base, security_opt: ['flying=true']}");
         let error = stage.fails(&["up", "-d"]);
         assert!(error.contains("invalid --security-opt 2: \"flying=true\""), "{error}");

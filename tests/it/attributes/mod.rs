@@ -3,9 +3,12 @@
 
 mod identity;
 mod limits;
+mod lives;
 mod mounts;
 mod namespaces;
 mod networks;
+mod provided;
+mod traffic;
 mod words;
 
 use std::process::Output;
@@ -84,11 +87,6 @@ impl Stage {
             .collect();
         let expected: Vec<&str> = expected.trim().lines().map(str::trim).collect();
         assert_eq!(found, expected, "{service} on {}: {script}", self.engine);
-    }
-
-    /// Returns whether the engine is the one under test, and not the one it is measured against.
-    fn is_ours(&self) -> bool {
-        self.engine == "embedded"
     }
 }
 

@@ -20,8 +20,19 @@ fn mounts_of_every_kind_are_as_the_file_says() {
       - './there/file:/file:ro'
     devices: ['/dev/null:/dev/nothing:rw', /dev/zero]
     device_cgroup_rules: ['c 10:229 rwm']
-  second: {<<: *base, volumes_from: ['web:ro']}
-  third: {<<: *base, volumes_from: [web]}
+  giver:
+    <<: *base
+    volumes:
+      - {type: volume, source: data, target: /data}
+      - {type: volume, source: data, target: /closed, read_only: true}
+      - {type: volume, target: /anonymous}
+  second: {<<: *base, volumes_from: ['giver:ro']}
+  third: {<<: *base, volumes_from: [giver]}
+  filler: {image: '${IMAGE}', command: [sh, -c, 'mkdir -p /data/below/it; echo deep > /data/below/it/file'], volumes: ['data:/data']}
+  part:
+    <<: *base
+    depends_on: {filler: {condition: service_completed_successfully}}
+    volumes: [{type: volume, source: data, target: /part, volume: {subpath: below/it}}]
 volumes: {data: {labels: {is: mine}}}
 ";
     on_every_engine(file, &[("there/file", "from the host\n")], |stage| {
@@ -70,6 +81,7 @@ volumes: {data: {labels: {is: mine}}}
             "cat /data/two; touch /data/x 2> /dev/null || echo closed",
             "kept\nclosed",
         );
+        stage.prints("part", "cat /part/file; ls -A /part", "deep\nfile");
         stage.prints(
             "third",
             "cat /closed/two; touch /data/y && touch /closed/y 2> /dev/null || echo closed",
@@ -81,7 +93,7 @@ volumes: {data: {labels: {is: mine}}}
             "stat -c '%t:%T' /dev/nothing /dev/zero; echo x > /dev/nothing && echo open",
             "1:3\n1:5\nopen",
         );
-        stage.prints("web", "mknod /dev/made-fuse c 10 229; mknod /dev/made-tun c 10 200; head -c 0 /dev/made-fuse > /dev/null && echo allowed; head -c 0 /dev/made-tun > /dev/null 2>&1 || echo refused", "allowed\nrefused");
+        stage.prints("web", "mknod /dev/made-fuse c 10 229; mknod /dev/made-tun c 10 200; mknod /dev/made-loop c 10 237; for name in fuse tun loop; do head -c 0 /dev/made-$name > /dev/null 2>&1 && echo allowed || echo refused; done", "allowed\nallowed\nrefused");
     });
 }
 
@@ -158,5 +170,67 @@ fn devices_are_found_by_their_descriptions_or_refused() {
             error.contains("CDI device injection failed: unresolvable CDI devices example.com/thing=one"),
             "{error}"
         );
+    });
+}
+
+/// Mounts what is shared with other namespaces at a place, as long as this lives.
+struct SharedMount(std::path::PathBuf);
+
+impl SharedMount {
+    fn new(place: std::path::PathBuf) -> Self {
+        use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_change};
+        std::fs::create_dir_all(&place).expect("a directory");
+        mount("none", &place, "tmpfs", MountFlags::empty(), None).expect("a mount");
+        let mounted = Self(place);
+        mount_change(&mounted.0, MountPropagationFlags::SHARED).expect("a shared mount");
+        mounted
+    }
+}
+
+impl Drop for SharedMount {
+    fn drop(&mut self) {
+        // With all that was mounted below it.
+        let _ = rustix::mount::unmount(&self.0, rustix::mount::UnmountFlags::DETACH);
+    }
+}
+
+#[test]
+fn mounts_spread_between_host_and_container_as_the_bind_says() {
+    let file = "services:
+  web:
+    <<: *base
+    privileged: true
+    volumes:
+      - {type: bind, source: ./tree, target: /private}
+      - {type: bind, source: ./tree, target: /slave, bind: {propagation: rslave}}
+      - {type: bind, source: ./tree, target: /shared, bind: {propagation: rshared}}
+      - {type: bind, source: ./tree, target: /flat, bind: {recursive: disabled}}
+";
+    on_ours(file, &[], |stage| {
+        let tree = stage.project.path().join("tree");
+        std::fs::create_dir(&tree).expect("a directory");
+        // Nothing can spread from a mount that is private: said, and not made private in silence.
+        let error = stage.fails(&["up", "-d"]);
+        assert!(
+            error.contains("is mounted on /") && error.contains(" but it is not a shared"),
+            "{error}"
+        );
+        let _tree = SharedMount::new(tree.clone());
+        for name in ["before", "after", "inside"] {
+            std::fs::create_dir(tree.join(name)).expect("a directory");
+        }
+        let _before = SharedMount::new(tree.join("before"));
+        std::fs::write(tree.join("before/file"), "x").expect("a file");
+        stage.succeeds(&["up", "-d"]);
+        let _after = SharedMount::new(tree.join("after"));
+        std::fs::write(tree.join("after/file"), "x").expect("a file");
+        let seen = "for place in private slave shared flat; do echo $place $(cd /$place; ls before after | grep -c file); done";
+        stage.prints("web", seen, "private 1\nslave 2\nshared 2\nflat 0");
+        stage.inside("web", "mount -t tmpfs none /shared/inside && touch /shared/inside/file");
+        assert!(
+            tree.join("inside/file").exists(),
+            "what is mounted in the container spreads"
+        );
+        stage.succeeds(&["down", "-t", "0"]);
     });
 }

@@ -1,0 +1,250 @@
+//! Packets between containers, networks, projects and the host, by what the file says.
+
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::time::Duration;
+
+use super::{on_every_engine, on_ours};
+
+/// Serves its own name on port 80, by both families.
+const SERVED: &str = "x-served: &served
+  image: '${IMAGE}'
+  init: true
+  stop_grace_period: 0s
+  command: [sh, -c, 'mkdir /tmp/www; hostname > /tmp/www/name; exec busybox httpd -f -p 80 -h /tmp/www']
+";
+
+/// Ports that nothing listens on.
+fn free_ports<const COUNT: usize>() -> [u16; COUNT] {
+    let held: Vec<TcpListener> = (0..COUNT)
+        .map(|_| TcpListener::bind("0.0.0.0:0").expect("a free port"))
+        .collect();
+    std::array::from_fn(|at| held[at].local_addr().expect("an address").port())
+}
+
+fn name_at(address: &str) -> Option<String> {
+    for _ in 0..50 {
+        if let Ok(name) = crate::support::http::get(address, "/name") {
+            return Some(name.trim().to_owned());
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    None
+}
+
+#[test]
+fn published_ports_of_every_form_lead_to_their_container() {
+    let [all, loopback, other, long, six] = free_ports();
+    let file = format!(
+        "{SERVED}services:
+  web:
+    <<: *served
+    hostname: web
+    ports:
+      - '{all}:80'
+      - '127.0.0.1:{loopback}:80'
+      - '127.0.0.9:{other}:80/tcp'
+      - {{target: 80, published: '{long}', host_ip: 127.0.0.1, protocol: tcp, name: http, app_protocol: http, mode: host}}
+      - '[::1]:{six}:80'
+      - '80'
+  asker: {{<<: *base, extra_hosts: ['host:host-gateway']}}
+networks: {{default: {{enable_ipv6: true, ipam: {{config: [{{subnet: 172.30.75.0/24, gateway: 172.30.75.1}}, {{subnet: 'fd00:75::/64'}}]}}}}}}
+"
+    );
+    on_every_engine(&file, &[], |stage| {
+        let web = Some("web".to_owned());
+        for address in [
+            format!("127.0.0.1:{all}"),
+            format!("127.0.0.5:{all}"),
+            format!("[::1]:{all}"),
+            format!("127.0.0.1:{loopback}"),
+            format!("127.0.0.9:{other}"),
+            format!("127.0.0.1:{long}"),
+            format!("[::1]:{six}"),
+            format!("172.30.75.1:{all}"),
+        ] {
+            assert_eq!(name_at(&address), web, "{address} on {}", stage.engine);
+        }
+        let chosen = stage.succeeds(&["port", "web", "80"]);
+        assert!(chosen.contains(':'), "{chosen}");
+        for address in [
+            format!("127.0.0.2:{loopback}"),
+            format!("127.0.0.1:{other}"),
+            format!("127.0.0.1:{six}"),
+        ] {
+            assert!(TcpStream::connect(&address).is_err(), "{address} on {}", stage.engine);
+        }
+        // To one's own published port, to another's, and to the host's own service, from inside.
+        let asked = |service: &str, address: &str| {
+            stage
+                .inside(
+                    service,
+                    &format!("timeout 5 busybox wget -q -O - http://{address}/name"),
+                )
+                .trim()
+                .to_owned()
+        };
+        for service in ["web", "asker"] {
+            assert_eq!(
+                asked(service, &format!("172.30.75.1:{all}")),
+                "web",
+                "{service} on {}",
+                stage.engine
+            );
+        }
+        assert_eq!(asked("asker", "web"), "web");
+        assert_eq!(asked("asker", "[fd00:75::2]"), "web");
+        let listener = TcpListener::bind("0.0.0.0:0").expect("a port of the host's");
+        let port = listener.local_addr().expect("an address").port();
+        let served = std::thread::spawn(move || {
+            let (mut stream, from) = listener.accept().expect("a caller");
+            let mut request = [0; 512];
+            let _ = stream.read(&mut request);
+            let _ = stream.write_all(b"HTTP/1.0 200 OK\r\n\r\nthe host");
+            from.ip().to_string()
+        });
+        assert_eq!(asked("asker", &format!("172.30.75.1:{port}")), "the host");
+        assert!(served.join().expect("served").starts_with("172.30.75."));
+    });
+}
+
+#[test]
+fn containers_reach_whom_they_share_a_network_with_and_nobody_else() {
+    let file = format!(
+        "{SERVED}services:
+  front: {{<<: *served, hostname: front, networks: [outer]}}
+  both: {{<<: *served, hostname: both, networks: {{outer: {{aliases: [same]}}, inner: {{aliases: [same]}}}}}}
+  back: {{<<: *served, hostname: back, networks: [inner], depends_on: [both]}}
+  linked: {{<<: *served, hostname: linked, networks: [outer], links: ['front:short', both], external_links: ['${{COMPOSE_PROJECT_NAME}}-front-1:outside']}}
+  guest: {{<<: *base, network_mode: 'service:back'}}
+networks:
+  outer: {{}}
+  inner: {{internal: true}}
+"
+    );
+    on_every_engine(&file, &[], |stage| {
+        let asked = |service: &str, address: &str| {
+            let script = format!("timeout 2 busybox wget -q -O - http://{address}/name 2> /dev/null || echo nobody");
+            stage.inside(service, &script).trim().to_owned()
+        };
+        for (from, to, who) in [
+            ("front", "both", "both"),
+            ("front", "same", "both"),
+            ("back", "same", "both"),
+            ("both", "front", "front"),
+            ("both", "back", "back"),
+            ("front", "back", "nobody"),
+            ("back", "front", "nobody"),
+            ("linked", "short", "front"),
+            ("linked", "outside", "front"),
+            ("front", "short", "nobody"),
+            ("guest", "both", "both"),
+            ("guest", "127.0.0.1", "back"),
+        ] {
+            assert_eq!(asked(from, to), who, "{from} to {to} on {}", stage.engine);
+        }
+        // By address neither, and not out of an internal network.
+        let address = stage.inside("front", "hostname -i");
+        assert_eq!(asked("back", address.trim()), "nobody");
+        let host = TcpListener::bind("0.0.0.0:0").expect("a port of the host's");
+        let port = host.local_addr().expect("an address").port();
+        let gateway = stage.inside("front", "ip route | grep default | cut -d' ' -f3");
+        let refused = stage.inside(
+            "back",
+            &format!(
+                "busybox nc -w 1 {} {port} < /dev/null && echo out || echo kept",
+                gateway.trim()
+            ),
+        );
+        assert!(refused.trim().ends_with("kept"), "{refused} on {}", stage.engine);
+        // An owner that restarts takes its guest along.
+        stage.succeeds(&["restart", "-t", "0", "back"]);
+        let namespace = |service: &str| stage.inside(service, "readlink /proc/1/ns/net");
+        assert_eq!(namespace("guest"), namespace("back"), "on {}", stage.engine);
+        assert_eq!(asked("guest", "both"), "both");
+    });
+}
+
+#[test]
+fn a_name_is_never_that_of_another_while_its_container_restarts() {
+    let file = format!(
+        "{SERVED}services:
+  web: {{<<: *served, hostname: web}}
+  asker: {{<<: *base}}
+"
+    );
+    on_every_engine(&file, &[], |stage| {
+        let own = stage.inside("web", "hostname -i").trim().to_owned();
+        // Answers, or none; at the end there is one.
+        let script = "i=0; while test $i -lt 150; do i=$((i+1)); busybox nslookup web 127.0.0.11 2> /dev/null | grep '^Address' | grep -v 0.11; done | sort -u";
+        std::thread::scope(|scope| {
+            let asked = scope.spawn(|| stage.inside("asker", script));
+            for _ in 0..3 {
+                stage.succeeds(&["restart", "-t", "0", "web"]);
+            }
+            let answers = asked.join().expect("asked");
+            for line in answers.lines() {
+                let address = line.split_whitespace().last().unwrap_or_default();
+                assert_eq!(address, own, "{answers} on {}", stage.engine);
+            }
+        });
+        stage.prints("asker", "timeout 5 busybox wget -q -O - http://web/name", "web");
+    });
+}
+
+#[test]
+fn projects_do_not_reach_each_other_but_by_published_ports() {
+    let [port] = free_ports();
+    let file = format!(
+        "{SERVED}services:
+  web: {{<<: *served, hostname: web, ports: ['{port}:80']}}
+"
+    );
+    on_every_engine(&file, &[], |stage| {
+        let address = stage.inside("web", "hostname -i").trim().to_owned();
+        stage.project.write(
+            "second.yaml",
+            &format!("{}services: {{other: {{<<: *base}}}}\n", super::BASE),
+        );
+        let name = format!("{}b", stage.name);
+        let second = |arguments: &[&str]| {
+            let all: Vec<&str> = ["-p", &name, "-f", "second.yaml"]
+                .iter()
+                .chain(arguments)
+                .copied()
+                .collect();
+            stage.run(&all)
+        };
+        let inside = |script: &str| {
+            let output = second(&["exec", "-T", "other", "sh", "-c", script]);
+            crate::support::text(&output.stdout).trim().to_owned()
+        };
+        let asked = |address: &str| {
+            inside(&format!(
+                "timeout 2 busybox wget -q -O - http://{address}/name 2> /dev/null || echo nobody"
+            ))
+        };
+        second(&["up", "-d"]);
+        let gateway = inside("ip route | grep default | cut -d' ' -f3");
+        let found = [&address, "web", &format!("{gateway}:{port}")].map(asked);
+        second(&["down", "-t", "0"]);
+        assert_eq!(found, ["nobody", "nobody", "web"], "on {}", stage.engine);
+    });
+}
+
+#[test]
+fn a_renamed_container_is_found_by_its_new_name() {
+    let file = format!("{SERVED}services:\n  web: {{<<: *served, hostname: web}}\n  asker: {{<<: *base}}\n");
+    on_ours(&file, &[], |stage| {
+        stage.succeeds(&["up", "-d"]);
+        let old = format!("{}-web-1", stage.name);
+        stage.project.docker(&["rename", &old, "renamed"]);
+        stage.prints("asker", "timeout 5 busybox wget -q -O - http://renamed/name", "web");
+        stage.prints("asker", "timeout 5 busybox wget -q -O - http://web/name", "web");
+        stage.prints(
+            "asker",
+            &format!("timeout 2 busybox wget -q -O - http://{old}/name 2> /dev/null || echo nobody"),
+            "nobody",
+        );
+    });
+}
