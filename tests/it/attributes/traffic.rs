@@ -48,7 +48,7 @@ fn published_ports_of_every_form_lead_to_their_container() {
       - '[::1]:{six}:80'
       - '80'
   asker: {{<<: *base, extra_hosts: ['host:host-gateway']}}
-networks: {{default: {{enable_ipv6: true, ipam: {{config: [{{subnet: 172.30.75.0/24, gateway: 172.30.75.1}}, {{subnet: 'fd00:75::/64'}}]}}}}}}
+networks: {{default: {{enable_ipv6: true, ipam: {{config: [{{subnet: 10.213.75.0/24, gateway: 10.213.75.1}}, {{subnet: 'fd00:75::/64'}}]}}}}}}
 "
     );
     on_every_engine(&file, &[], |stage| {
@@ -61,7 +61,7 @@ networks: {{default: {{enable_ipv6: true, ipam: {{config: [{{subnet: 172.30.75.0
             format!("127.0.0.9:{other}"),
             format!("127.0.0.1:{long}"),
             format!("[::1]:{six}"),
-            format!("172.30.75.1:{all}"),
+            format!("10.213.75.1:{all}"),
         ] {
             assert_eq!(name_at(&address), web, "{address} on {}", stage.engine);
         }
@@ -86,7 +86,7 @@ networks: {{default: {{enable_ipv6: true, ipam: {{config: [{{subnet: 172.30.75.0
         };
         for service in ["web", "asker"] {
             assert_eq!(
-                asked(service, &format!("172.30.75.1:{all}")),
+                asked(service, &format!("10.213.75.1:{all}")),
                 "web",
                 "{service} on {}",
                 stage.engine
@@ -103,8 +103,8 @@ networks: {{default: {{enable_ipv6: true, ipam: {{config: [{{subnet: 172.30.75.0
             let _ = stream.write_all(b"HTTP/1.0 200 OK\r\n\r\nthe host");
             from.ip().to_string()
         });
-        assert_eq!(asked("asker", &format!("172.30.75.1:{port}")), "the host");
-        assert!(served.join().expect("served").starts_with("172.30.75."));
+        assert_eq!(asked("asker", &format!("10.213.75.1:{port}")), "the host");
+        assert!(served.join().expect("served").starts_with("10.213.75."));
     });
 }
 
