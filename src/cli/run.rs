@@ -259,10 +259,11 @@ async fn prepare(args: &Args, context: &Context) -> Result<Prepared, CommandErro
 async fn dependencies(
     args: &Args,
     context: &Context,
-    project: Project,
+    mut project: Project,
     images: &ImageWishes<'_>,
 ) -> Result<Converge, CommandError> {
     let separator = lifecycle::separator(context);
+    converge::provide(context, &mut project).await?;
     let engine = context.engine().await?;
     let mut observed = converge::observe(&engine, &project, separator).await?;
     converge::ensure_images(context, &engine, &project, &mut observed, images, separator).await?;
