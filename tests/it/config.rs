@@ -46,7 +46,7 @@ fn the_support_table_of_the_readme_is_fresh() {
     let (_, after) = rest.split_once("<!-- end of support table").unwrap();
     let expected = format!(
         "{before}<!-- support table{marker}-->\n{}<!-- end of support table{after}",
-        support_table()
+        support_table(crate::attributes::shown::tests_of)
     );
     assert_fresh("README.md", &expected);
 }

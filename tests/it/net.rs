@@ -746,7 +746,7 @@ fn eight_who_start_stop_join_and_leave_at_random_leave_nothing_behind() {
                 };
                 let name = format!("worker{worker}");
                 let mut running = None;
-                for _ in 0..40 {
+                for _ in 0..125 {
                     match (below(5), &running) {
                         (_, None) => {
                             let on: Vec<_> = all.iter().filter(|_| below(2) == 0).collect();

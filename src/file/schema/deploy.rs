@@ -46,7 +46,7 @@ pub(super) static DEPLOY: Schema = Schema::object(&[
     ),
     key("endpoint_mode", &STRING, "`vip` or `dnsrr`.").no_effect(SWARM),
     key("replicas", &INTEGER_OR_STRING, "How many containers there are."),
-    key("labels", &LIST_OR_DICT, "Labels of the service, not of its containers."),
+    key("labels", &LIST_OR_DICT, "Labels of the service, not of its containers.").no_effect(SWARM),
     key("rollback_config", &UPDATE, "How a failed update is undone.").no_effect(SWARM),
     key("update_config", &UPDATE, "How the service is updated.").no_effect(SWARM),
     key("resources", &RESOURCES, "Limits and reservations."),

@@ -18,5 +18,5 @@ pub use advice::advice;
 pub use check::{Violation, check};
 pub use json::json_schema;
 pub use shape::{Keys, NamePattern, Property, Schema, TextPattern, Type, Verdict};
-pub use support::support_table;
+pub use support::{Object, objects, support_table};
 pub use table::PROJECT;

@@ -34,6 +34,7 @@ fn limits_are_the_kernel_s() {
   deployed: {<<: *base, deploy: {resources: {limits: {cpus: '0.25', memory: 48m, pids: 40}, reservations: {memory: 24m}}}}
   ulimits: {<<: *base, ulimits: {nofile: {soft: 1000, hard: 2000}, nproc: 512, core: 0}, shm_size: 32m}
   few: {<<: *base, pids_limit: 8}
+  spared: {<<: *base, mem_limit: 64m, oom_kill_disable: true, blkio_config: {device_read_iops: [{path: '${DEVICE}', rate: 40}], device_write_bps: [{path: '${DEVICE}', rate: 2mb}]}}
   small: {image: '${IMAGE}', mem_limit: 32m, memswap_limit: 32m, command: [sh, -c, 'exec tail /dev/zero']}
 ";
     let device = ["/dev/vda", "/dev/sda", "/dev/nvme0n1"]
@@ -78,6 +79,12 @@ fn limits_are_the_kernel_s() {
         assert!(rate.ends_with(" 1048576"), "{rate}");
         let rate = read("quota", "blkio", "blkio.throttle.write_iops_device").expect("a throttle");
         assert!(rate.ends_with(" 30"), "{rate}");
+        let rate = read("spared", "blkio", "blkio.throttle.read_iops_device").expect("a throttle");
+        assert!(rate.ends_with(" 40"), "{rate}");
+        let rate = read("spared", "blkio", "blkio.throttle.write_bps_device").expect("a throttle");
+        assert!(rate.ends_with(" 2097152"), "{rate}");
+        let spared = read("spared", "memory", "memory.oom_control").expect("a setting");
+        assert!(spared.contains("oom_kill_disable 1"), "{spared} on {}", stage.engine);
         let id = stage.succeeds(&["ps", "-q", "parent"]);
         let wanted = format!("/at-parent-{}/inner/{}", stage.name, id.trim());
         let own = stage.succeeds(&["ps", "-q", "parent"]);

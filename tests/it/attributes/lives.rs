@@ -33,6 +33,7 @@ fn probes_of_every_form_say_how_a_container_is() {
   ill: {<<: *base, healthcheck: {test: 'echo x >> /tmp/tries; exit 3', interval: 100ms, retries: 2}}
   slow: {<<: *base, healthcheck: {test: 'sleep 60', interval: 100ms, timeout: 200ms, retries: 1}}
   disabled: {<<: *base, healthcheck: {disable: true}}
+  content: {<<: *base, depends_on: {ill: {condition: service_healthy, required: false}}}
   none: {<<: *base, healthcheck: {test: [NONE]}}
 ";
     on_every_engine(file, &[], |stage| {
@@ -44,6 +45,8 @@ fn probes_of_every_form_say_how_a_container_is() {
         assert!(stage.inside("ill", "wc -l < /tmp/tries").trim().parse::<u32>().unwrap() >= 2);
         health("slow", "unhealthy");
         health("disabled", "");
+        // It goes without whom it can go without.
+        stage.prints("content", "echo up", "up");
         health("none", "");
         // The interval is ten minutes: only the probes of the start can find it well.
         health("starting", "starting");

@@ -8,6 +8,9 @@ mod mounts;
 mod namespaces;
 mod networks;
 mod provided;
+mod resources;
+mod same;
+pub mod shown;
 mod traffic;
 mod words;
 
