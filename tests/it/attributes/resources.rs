@@ -10,7 +10,7 @@ fn networks_and_volumes_are_those_that_the_file_describes() {
     networks: {named: {priority: 10}, six: {}, routed: {}}
     volumes: ['named:/named', 'memory:/memory']
 networks:
-  named: {name: '${COMPOSE_PROJECT_NAME}-own', attachable: true, labels: {is: mine}, driver: bridge, ipam: {driver: default, config: [{subnet: 172.30.77.0/24, ip_range: 172.30.77.64/26, gateway: 172.30.77.9, aux_addresses: {router: 172.30.77.64}}]}}
+  named: {name: '${COMPOSE_PROJECT_NAME}-own', attachable: true, labels: {is: mine}, driver: bridge, ipam: {driver: default, config: [{subnet: 10.213.77.0/24, ip_range: 10.213.77.64/26, gateway: 10.213.77.9, aux_addresses: {router: 10.213.77.64}}]}}
   six: {enable_ipv4: false, enable_ipv6: true, ipam: {config: [{subnet: 'fd00:77::/64'}]}}
   routed: {driver_opts: {com.docker.network.bridge.enable_icc: 'false'}}
 volumes:
@@ -20,8 +20,8 @@ volumes:
     on_every_engine(file, &[], |stage| {
         stage.prints(
             "web",
-            "ip -o -4 address | grep -o '172.30.77[^ ]*' | head -1",
-            "172.30.77.65/24",
+            "ip -o -4 address | grep -o '10.213.77[^ ]*' | head -1",
+            "10.213.77.65/24",
         );
         stage.prints(
             "web",
