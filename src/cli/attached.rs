@@ -309,7 +309,12 @@ impl<'s> Session<'s> {
                 .get(&container.service)
                 .is_some_and(|service| service.tty);
             let path = format!("/containers/{}/attach?stream=1&stdout=1&stderr=1", container.id);
-            let mut streams = self.engine().hijack(&path, None).await?;
+            let mut streams = match self.engine().hijack(&path, None).await {
+                Ok(streams) => streams,
+                // It has ended since it was looked at; its end is told of like any other.
+                Err(ClientError::Refused { .. }) if container.state == State::Running => continue,
+                Err(error) => return Err(error.into()),
+            };
             let mut reader = Reader::new(source, Arc::clone(self.logs), self.wishes.timestamps);
             let (ended, end) = (self.ended.clone(), self.next_reader(&container.id));
             let number = end.reader;

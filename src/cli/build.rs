@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use super::building::{self, BuildWishes};
 use super::{CommandError, Context, bake, pushing};
 use crate::model::{Dependencies, Project};
-use crate::ui::stream;
+use crate::ui::{Progress, stream};
 
 /// Build or rebuild services
 #[derive(Debug, clap::Args)]
@@ -75,6 +75,11 @@ pub struct Args {
 
 /// Builds the images of services.
 pub async fn run(args: Args, context: &Context) -> Result<ExitCode, CommandError> {
+    let mut context = context.clone();
+    if args.quiet {
+        context.progress = Progress::quiet();
+    }
+    let context = &context;
     if args.check {
         return Err(context.not_available("build --check"));
     }

@@ -202,7 +202,14 @@ impl Model {
             }
             4 if has_one => {
                 // The command ends by itself.
-                stage.project.run(&["exec", "-T", &name, "pkill", "-x", "sleep"]);
+                let has_exited = stage.project.run(&["exec", "-T", &name, "pkill", "-x", "sleep"]);
+                if has_exited.status.success() {
+                    stage.until(&format!("the end of {name}"), |stage| {
+                        stage
+                            .world()
+                            .contains(&format!("{name} exited {}", self.services[&name].label))
+                    });
+                }
                 format!("exit of {name}")
             }
             5 if has_one && self.services[&name].has_health => {

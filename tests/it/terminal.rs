@@ -191,6 +191,8 @@ fn a_program_that_takes_the_whole_screen_gives_it_back() {
     });
     terminal.tmux(&["send-keys", "-l", "iwritten"]);
     terminal.key("Escape");
+    // Whatever follows too soon belongs to the key.
+    std::thread::sleep(Duration::from_millis(500));
     terminal.types(":wq");
     terminal.until("the end", |screen| screen.contains("status 0"));
     terminal.types("compose exec -T web cat /var/tmp/text");

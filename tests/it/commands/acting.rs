@@ -105,8 +105,12 @@ fn containers_stop_restart_and_go_as_told() {
     project.succeed(&["start", "web"]);
 
     project.write("compose.yaml", &PAIR.replace("  web:", "  other:"));
-    project.succeed(&["kill", "--signal", "SIGKILL", "--remove-orphans", "db"]);
-    assert_eq!(states(&project), ["p-db-1 exited"]);
+    project.succeed(&["kill", "--signal", "SIGKILL", "db"]);
+    assert_eq!(states(&project), ["p-db-1 exited", "p-web-1 running"]);
+    // As with docker compose, orphans are killed too, and stay.
+    project.succeed(&["kill", "--remove-orphans"]);
+    assert_eq!(states(&project), ["p-db-1 exited", "p-web-1 exited"]);
+    project.succeed(&["up", "--no-start", "--remove-orphans", "db"]);
 
     project.write(
         "compose.yaml",

@@ -182,7 +182,7 @@ fn attach_connects_to_the_command_itself() {
 
     // The keys leave the container running.
     let output = attach(&["attach", "--detach-keys", "ctrl-x,q", "term"], b"a\n\x18q");
-    assert!(text(&output.stdout).contains('a'), "{output:?}");
+    assert!(output.status.success(), "{output:?}");
     assert!(states(&project).contains(&"p-term-1 running".to_owned()));
 
     let mut child = project
