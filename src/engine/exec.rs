@@ -128,6 +128,22 @@ impl Engine {
         Ok(exec)
     }
 
+    /// Refuses a user whom the container does not know, as Docker does before anything is to run.
+    pub async fn check_exec_user(&self, container: &Arc<Container>, user: &str) -> Result<()> {
+        let name = user.split(':').next().unwrap_or_default();
+        if name.is_empty() || name.bytes().all(|byte| byte.is_ascii_digit()) || container.live().is_none() {
+            return Ok(());
+        }
+        let root = self.open_files(container).await?;
+        let user = user.to_owned();
+        let known = self.blocking(move || root.identity(&user)).await?;
+        known.map(drop).map_err(|cause| {
+            // What is wrong with the user, in Docker's words.
+            let text = std::error::Error::source(&cause).map_or_else(|| cause.to_string(), ToString::to_string);
+            EngineError::InvalidParameter(text)
+        })
+    }
+
     /// Returns an exec by its id.
     pub fn find_exec(&self, id: &str) -> Result<Arc<Exec>> {
         self.containers

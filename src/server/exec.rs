@@ -28,6 +28,7 @@ pub async fn create(call: Call, name: &str) -> Answer {
     let body = without_nulls(call.json::<Value>().await?);
     let config: ExecConfig =
         serde_json::from_value(body).map_err(|cause| ApiError::bad_request(format!("invalid JSON: {cause}")))?;
+    engine.check_exec_user(&container, &config.user).await?;
     let exec = engine.create_exec(&container, config)?;
     Ok(response::json_with(StatusCode::CREATED, &json!({ "Id": exec.id })))
 }

@@ -15,6 +15,7 @@ use super::version::{NEWEST, OLDEST};
 use crate::engine::container::Status;
 use crate::engine::filters::Filters;
 use crate::engine::images::image_failure;
+use crate::image::{Login, check_login};
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
@@ -249,11 +250,25 @@ pub async fn usage(call: Call) -> Answer {
     Ok(response::json(&usage))
 }
 
-/// Takes a login for good: whether it is, the registry says when it is used.
+/// Asks the registry whether it takes a login.
 pub async fn auth(call: Call) -> Answer {
     let body: Value = call.json().await?;
+    let text = |key: &str| body[key].as_str().unwrap_or_default().to_owned();
     if body["username"].as_str().is_none_or(str::is_empty) && body["identitytoken"].as_str().is_none_or(str::is_empty) {
         return Err(ApiError::bad_request("username is required"));
+    }
+    let login = match text("identitytoken") {
+        token if !token.is_empty() => Login::Identity(token),
+        _ => Login::Password {
+            username: text("username"),
+            password: text("password"),
+        },
+    };
+    if let Err(refused) = check_login(&text("serveraddress"), login).await {
+        return Err(ApiError {
+            status: StatusCode::INTERNAL_SERVER_ERROR,
+            message: refused.to_string(),
+        });
     }
     Ok(response::json(
         &json!({ "Status": "Login Succeeded", "IdentityToken": "" }),

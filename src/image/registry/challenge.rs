@@ -92,6 +92,11 @@ impl Scope {
         Self(vec![format!("repository:{repository}:pull")])
     }
 
+    /// No right at all: only to be known.
+    pub(super) fn none() -> Self {
+        Self(Vec::new())
+    }
+
     pub(super) fn push(repository: &str) -> Self {
         Self(vec![format!("repository:{repository}:pull,push")])
     }

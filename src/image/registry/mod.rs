@@ -7,6 +7,7 @@ mod artifact;
 mod auth_file;
 mod challenge;
 mod credentials;
+mod login;
 mod pull;
 mod push;
 mod receive;
@@ -17,6 +18,7 @@ mod transport;
 
 pub use artifact::{Artifact, push_artifact};
 pub use credentials::{Login, login_for};
+pub use login::check_login;
 pub use settings::Settings;
 pub use tls::CertificateError;
 pub use transport::TransportError;

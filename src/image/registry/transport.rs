@@ -358,19 +358,22 @@ impl Transport {
         }
         let asked = Instant::now();
         let response = if let Some(Login::Identity(identity)) = &self.login {
-            let mut form = url::form_urlencoded::Serializer::new(String::new());
-            form.append_pair("grant_type", "refresh_token")
-                .append_pair("refresh_token", identity)
-                .append_pair("client_id", "compose")
-                .append_pair("scope", &scope.lines().join(" "));
-            if let Some(service) = service {
-                form.append_pair("service", service);
-            }
+            let form = {
+                let mut form = url::form_urlencoded::Serializer::new(String::new());
+                form.append_pair("grant_type", "refresh_token")
+                    .append_pair("refresh_token", identity)
+                    .append_pair("client_id", "compose")
+                    .append_pair("scope", &scope.lines().join(" "));
+                if let Some(service) = service {
+                    form.append_pair("service", service);
+                }
+                form.finish()
+            };
             let mut headers = HeaderMap::new();
             let kind = HeaderValue::from_static("application/x-www-form-urlencoded");
             headers.insert(http::header::CONTENT_TYPE, kind);
-            let body = Body::from(form.finish());
-            self.exchange(Method::POST, url.clone(), headers, Some(body)).await?
+            self.exchange(Method::POST, url.clone(), headers, Some(Body::from(form)))
+                .await?
         } else {
             {
                 let mut query = url.query_pairs_mut();
