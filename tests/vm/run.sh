@@ -59,7 +59,7 @@ for number, name in enumerate(order):
 P
 (cd "$root" && find . | cpio -o -H newc --quiet | gzip -1) >"$work/initramfs"
 
-timeout -k 5 900 qemu-system-x86_64 -M q35 -cpu max -accel kvm -accel tcg,thread=multi -smp 2 -m 1536 -nic none -nographic \
+timeout -k 5 900 qemu-system-x86_64 -M q35 -cpu max -accel tcg,thread=multi -smp 2 -m 1536 -nic none -nographic \
   -no-reboot -kernel "$kernel" -initrd "$work/initramfs" \
   -append "console=ttyS0 quiet panic=-1 random.trust_cpu=on systemd.unified_cgroup_hierarchy=1" \
   </dev/null >"$work/console" 2>&1 || true
