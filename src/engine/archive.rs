@@ -16,6 +16,7 @@ use rustix::io::Errno;
 use serde::Serialize;
 
 use super::container::Container;
+use super::ids::Ids;
 use super::{Engine, EngineError, Result, lifecycle};
 use crate::os::user_namespace;
 use crate::runtime::{Root, RootHandle};
@@ -49,7 +50,7 @@ impl Engine {
         let deadline = std::time::Instant::now() + std::time::Duration::from_secs(5);
         while let Some(live) = container.live() {
             match live.root() {
-                Ok(root) => return Ok(root),
+                Ok(root) => return Ok(root.shifted(container.record().ids.map(Ids::shift))),
                 Err(_) if std::time::Instant::now() < deadline => {
                     tokio::time::sleep(std::time::Duration::from_millis(10)).await;
                 }
@@ -134,7 +135,8 @@ impl Engine {
                         missing(&name, &path, cause.into())
                     }
                 })?;
-            unpack(&target, tar, keep_kinds).map_err(EngineError::file("cannot write to", Path::new(&path)))
+            root.as_its_root(|| unpack(&target, tar, keep_kinds))
+                .map_err(EngineError::file("cannot write to", Path::new(&path)))
         })
         .await??;
         self.container_event(container, "extract-to-dir", &[]);
@@ -395,8 +397,8 @@ fn append<W: Write>(
 ) -> io::Result<()> {
     let mut header = tar::Header::new_gnu();
     header.set_mode(stat.st_mode & 0o7777);
-    header.set_uid(u64::from(stat.st_uid));
-    header.set_gid(u64::from(stat.st_gid));
+    header.set_uid(u64::from(user_namespace::shown_user(stat.st_uid)));
+    header.set_gid(u64::from(user_namespace::shown_group(stat.st_gid)));
     header.set_mtime(u64::try_from(stat.st_mtime).unwrap_or_default());
     header.set_size(0);
     let kind = match FileType::from_raw_mode(stat.st_mode) {

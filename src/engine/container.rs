@@ -99,6 +99,9 @@ pub struct Record {
     pub boot_id: String,
     #[serde(default)]
     pub sandbox_id: String,
+    /// The ids it has of its own, since its latest start.
+    #[serde(default)]
+    pub ids: Option<super::ids::Ids>,
     /// What the network keeps of the sandbox, to adopt it after a restart of the engine.
     #[serde(default)]
     pub sandbox: Option<serde_json::Value>,

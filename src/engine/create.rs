@@ -41,6 +41,8 @@ impl Engine {
         // The image's own volumes came into the config by the merge.
         let mounts = mounts::resolve(&config, &host, &Set::new(), inherited)?;
 
+        super::ids::check(&host, &mounts)?;
+
         let name = self.take_name(name, &id)?;
         let mut words = config
             .entrypoint
@@ -64,6 +66,7 @@ impl Engine {
             boot_id: String::new(),
             sandbox_id: String::new(),
             sandbox: None,
+            ids: None,
             config,
             host,
         };

@@ -22,12 +22,20 @@ impl Engine {
         self.look_at(&image);
         self.check_mounts(container)?;
         self.mount_events(container);
+        let ids = self.give_ids(container)?;
+        let (userns, network) = match ids {
+            Some(ids) => self
+                .namespaces_of(ids)
+                .await
+                .map(|(user, network)| (Some(user), Some(network)))?,
+            None => (None, None),
+        };
         let sandbox = self
-            .join_networks(container)
+            .join_networks(container, network)
             .await
             .map_err(|cause| cause.while_attempting("failed to set up container networking"))?;
         let record = container.record().clone();
-        let places = self.places(container, &record, &sandbox)?;
+        let places = self.places(container, &record, &sandbox, &self.layers(&image))?;
         let spec = spec::build(&record, &places)?;
         let security = spec::security(&record.host)?;
         let root = Root::Overlay {
@@ -50,6 +58,7 @@ impl Engine {
             log: log(container, &record),
             init: record.host.init.unwrap_or(false),
             netns: sandbox.netns,
+            userns,
             fds: sandbox.fds.into_iter().chain(socket).collect(),
             engine_respawn: Some(self.respawn()),
             attached: container.take_attachments(),
@@ -85,7 +94,7 @@ impl Engine {
         Ok(())
     }
 
-    fn places(&self, container: &Container, record: &Record, sandbox: &Sandbox) -> Result<Places> {
+    fn places(&self, container: &Container, record: &Record, sandbox: &Sandbox, layers: &[PathBuf]) -> Result<Places> {
         let host = &record.host;
         let mut places = Places::default();
         for (name, text, inside) in [
@@ -97,8 +106,14 @@ impl Engine {
             std::fs::write(&path, text).map_err(EngineError::file("cannot write", &path))?;
             places.files.push((path, inside));
         }
+        let all: Vec<PathBuf> = [container.dir.join("upper")]
+            .into_iter()
+            .chain(layers.iter().cloned())
+            .collect();
         for mount in &record.mounts {
-            places.mounts.push(self.mount_of(mount)?);
+            let mut value = self.mount_of(mount)?;
+            self.map_mount(record, mount, &all, &mut value)?;
+            places.mounts.push(value);
         }
         self.namespace("pid", &host.pid_mode, &mut places)?;
         self.namespace("ipc", &host.ipc_mode, &mut places)?;
@@ -219,7 +234,7 @@ impl Engine {
             .collect();
         if device.is_empty() {
             let data = self.volumes.data_dir(&volume.name);
-            return Ok(spec::bind(mount, &within(&data, &mount.subpath)?));
+            return bind_part(mount, &data);
         }
         if options.iter().any(|option| matches!(*option, "bind" | "rbind")) || kind == "none" {
             let source = Path::new(device);
@@ -231,7 +246,7 @@ impl Engine {
                     self.volumes.data_dir(&volume.name).display(),
                 )));
             }
-            return Ok(spec::bind(mount, &within(source, &mount.subpath)?));
+            return bind_part(mount, source);
         }
         let mut all: Vec<String> = options.iter().map(|option| (*option).to_owned()).collect();
         if !mount.writable {
@@ -299,12 +314,15 @@ impl Engine {
     }
 }
 
-/// Returns a path below a directory, links followed, and refuses one that leads out of it.
-fn within(directory: &Path, subpath: &str) -> Result<PathBuf> {
-    if subpath.is_empty() {
-        return Ok(directory.to_path_buf());
+/// Returns the bind mount of a directory, or of the part of it that the mount names.
+///
+/// What is looked at here may be something else a moment later, whoever may write to the directory: the runtime looks
+/// again, and never out of it. Here it is only to say so in time.
+fn bind_part(mount: &MountPoint, directory: &Path) -> Result<Value> {
+    if mount.subpath.is_empty() {
+        return Ok(spec::bind(mount, directory));
     }
-    let path = directory.join(subpath.trim_start_matches('/'));
+    let path = directory.join(mount.subpath.trim_start_matches('/'));
     let wrong = || {
         EngineError::InvalidParameter(format!(
             "failed to access volume subpath: cannot access path {}: no such file or directory",
@@ -316,7 +334,11 @@ fn within(directory: &Path, subpath: &str) -> Result<PathBuf> {
     if !resolved.starts_with(&root) {
         return Err(wrong());
     }
-    Ok(resolved)
+    let mut value = spec::bind(mount, &path);
+    if let Some(options) = value["options"].as_array_mut() {
+        options.push(json!(format!("{}{}", runtime::BELOW, directory.display())));
+    }
+    Ok(value)
 }
 
 fn log(container: &Container, record: &Record) -> Log {

@@ -1,6 +1,7 @@
 //! Networks as the API knows them: found by name, described, joined and left by containers.
 
 use std::collections::BTreeMap;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use indexmap::IndexMap;
@@ -410,7 +411,7 @@ impl Engine {
     }
 
     /// Makes the network side of a container that is about to start, and writes its files.
-    pub(super) async fn join_networks(&self, container: &Container) -> Result<Sandbox> {
+    pub(super) async fn join_networks(&self, container: &Container, namespace: Option<OwnedFd>) -> Result<Sandbox> {
         // What an earlier start left behind must not stand in the way.
         self.networks.net.release(&container.id).await;
         self.share_hostname(container);
@@ -420,7 +421,7 @@ impl Engine {
             ids.insert(name.clone(), self.networks.ready(name).await?);
         }
         let spec = self.sandbox_spec(&record, &ids)?;
-        let sandbox = self.networks.net.sandbox(spec).await.map_err(failure)?;
+        let sandbox = self.networks.net.sandbox_in(spec, namespace).await.map_err(failure)?;
         for warning in &sandbox.warnings {
             tracing::warn!(container = container.id, warning);
         }

@@ -391,7 +391,9 @@ pub fn build(record: &Record, places: &Places) -> Result<Spec> {
         },
         "annotations": host.annotations,
     });
-    super::cdi::apply(&mut spec, host.device_requests.as_deref().unwrap_or_default())?;
+    if let Some(ids) = record.ids {
+        ids.put_into(&mut spec["linux"]);
+    }
     parsed(without_nulls(spec))
 }
 
@@ -464,6 +466,13 @@ fn mounts(record: &Record, places: &Places) -> Result<Vec<Value>> {
             mounts.push(json!({
                 "destination": destination, "type": "bind", "source": path, "options": ["bind", "rprivate", access],
             }));
+        }
+    }
+    // All of this is ours, so it is the container's.
+    for mount in mounts.iter_mut().filter(|mount| mount["type"] == "bind") {
+        if let (Some(ids), Some(options)) = (record.ids, mount["options"].as_array_mut()) {
+            options.push(json!("idmap"));
+            ids.put_into(mount);
         }
     }
     let mut own = places.mounts.clone();
@@ -559,8 +568,6 @@ fn devices(host: &HostConfig) -> Result<(Vec<Value>, Vec<Value>)> {
         (5, Some(0)),
         (5, Some(1)),
         (5, Some(2)),
-        // TUN and TAP, which VPNs in containers make themselves.
-        (10, Some(200)),
         (136, None),
     ] {
         rules.push(device_rule(true, "c", Some(major), minor, "rwm"));
@@ -615,32 +622,23 @@ fn add_device(
     metadata: &std::fs::Metadata,
     access: &str,
 ) -> bool {
-    let Some((node, rule)) = device_node(inside, metadata, access) else {
-        return false;
-    };
-    nodes.push(node);
-    rules.push(rule);
-    true
-}
-
-/// Returns a device to make and the rule that lets it be opened; nothing for what is no device.
-pub(super) fn device_node(inside: &Path, metadata: &std::fs::Metadata, access: &str) -> Option<(Value, Value)> {
     let kind = if metadata.file_type().is_char_device() {
         "c"
     } else if metadata.file_type().is_block_device() {
         "b"
     } else {
-        return None;
+        return false;
     };
     let (major, minor) = (
         i64::from(rustix::fs::major(metadata.rdev())),
         i64::from(rustix::fs::minor(metadata.rdev())),
     );
-    let node = json!({
+    nodes.push(json!({
         "path": inside, "type": kind, "major": major, "minor": minor, "fileMode": metadata.mode() & 0o7777,
         "uid": metadata.uid(), "gid": metadata.gid(),
-    });
-    Some((node, device_rule(true, kind, Some(major), Some(minor), access)))
+    }));
+    rules.push(device_rule(true, kind, Some(major), Some(minor), access));
+    true
 }
 
 fn devices_below(directory: &Path) -> Vec<(PathBuf, std::fs::Metadata)> {
@@ -705,11 +703,6 @@ fn custom_rule(text: &str) -> Result<Value> {
         return Err(wrong());
     }
     Ok(device_rule(true, kind, number(major)?, number(minor)?, access))
-}
-
-/// Returns the cgroup that the container's is to lie in, if the request names one.
-pub fn cgroup_parent(host: &HostConfig) -> Option<String> {
-    Some(host.cgroup_parent.trim_matches('/').to_owned()).filter(|parent| !parent.is_empty())
 }
 
 /// Returns the limits of a container.

@@ -20,7 +20,9 @@ use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 use super::container::Container;
+use super::ids::Ids;
 use super::{Engine, EngineError, Result, lifecycle};
+use crate::os::user_namespace;
 use crate::runtime::{RootHandle, in_root};
 
 /// What is to be in the container afterwards, and what not.
@@ -74,6 +76,7 @@ impl Engine {
             )));
         }
         if let Some(root) = container.live().and_then(|live| live.root().ok()) {
+            let root = root.shifted(container.record().ids.map(Ids::shift));
             return self.sync_into(container, root, request).await;
         }
         // What starts, stops or removes it at this moment is waited for, so that its layers have one user.
@@ -93,14 +96,14 @@ impl Engine {
             ),
         };
         self.blocking(move || {
-            Syncing {
+            let syncing = Syncing {
                 root: root.directory(),
                 owner,
                 compare: request.compare,
                 parents: HashMap::new(),
                 outcome: Outcome::default(),
-            }
-            .run(&request)
+            };
+            root.as_its_root(|| syncing.run(&request))
         })
         .await
     }
@@ -226,7 +229,7 @@ impl Syncing<'_> {
         }
         let directory = in_root::open(self.root, to, OFlags::RDONLY | OFlags::DIRECTORY)?;
         let there = rustix::fs::fstat(&directory)?;
-        let (owner, group) = self.owner.unwrap_or((here.st_uid, here.st_gid));
+        let (owner, group) = self.owner_of(here);
         if (there.st_uid, there.st_gid, there.st_mode) == (owner, group, here.st_mode) {
             return Ok(Done::Unchanged);
         }
@@ -249,7 +252,7 @@ impl Syncing<'_> {
         }
         let draft = draft_name();
         rustix::fs::symlinkat(&target, parent, &draft)?;
-        let (owner, group) = self.owner.unwrap_or((here.st_uid, here.st_gid));
+        let (owner, group) = self.owner_of(here);
         let settle = || -> io::Result<()> {
             let (owner, group) = (Some(Uid::from_raw(owner)), Some(Gid::from_raw(group)));
             self.own(rustix::fs::chownat(
@@ -278,7 +281,7 @@ impl Syncing<'_> {
         if FileType::from_raw_mode(here.st_mode) != FileType::RegularFile {
             return Ok(Done::Vanished);
         }
-        let (owner, group) = self.owner.unwrap_or((here.st_uid, here.st_gid));
+        let (owner, group) = self.owner_of(&here);
         if self.compare
             && let Some(there) = there
             && (there.st_uid, there.st_gid, there.st_mode) == (owner, group, here.st_mode)
@@ -320,6 +323,15 @@ impl Syncing<'_> {
             other => other?,
         }
         Ok(Done::Written)
+    }
+
+    /// Returns whose a file is to be there.
+    fn owner_of(&self, here: &Stat) -> (u32, u32) {
+        let (owner, group) = self.owner.unwrap_or((here.st_uid, here.st_gid));
+        (
+            user_namespace::user_for(owner).as_raw(),
+            user_namespace::group_for(group).as_raw(),
+        )
     }
 
     /// An owner from here that a user's namespace has no number for is no reason to refuse the file.

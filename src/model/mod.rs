@@ -30,7 +30,7 @@ pub use deploy::{
 };
 pub use develop::{Develop, Hook, Watch};
 pub use emit::{Dialect, Emit, Key, Omit};
-pub use mount::{MountError, is_path, parse_mount};
+pub use mount::{IDMAP, MountError, is_path, parse_mount};
 pub use port::{PortError, parse_ports};
 pub use project::{Dependencies, Project, ProjectError};
 pub use resource::{Config, Ipam, IpamPool, Model, Network, Secret, Volume};

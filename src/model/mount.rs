@@ -2,6 +2,10 @@
 
 use super::{BindOptions, Mount, VolumeOptions};
 
+/// The attribute of a bind mount that has its files belong to the owner of the directory outside, and to the container's
+/// user inside.
+pub const IDMAP: &str = "x-idmap";
+
 /// Why a text mounts nothing; the texts are docker compose's.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum MountError {
@@ -106,6 +110,11 @@ fn apply_mode(mount: &mut Mount, mode: &str) {
                 bind.propagation = option.to_owned();
             }
             "z" | "Z" => mount.bind.get_or_insert_default().selinux = option.to_owned(),
+            // Podman's word for it; docker compose ignores it.
+            "idmap" => {
+                let bind = mount.bind.get_or_insert_default();
+                bind.extensions.insert(IDMAP.to_owned(), super::Value::Bool(true));
+            }
             // docker compose ignores words it does not know, `cached` and `delegated` among them.
             _ => {}
         }

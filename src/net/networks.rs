@@ -369,13 +369,18 @@ impl Networks {
 
     /// Makes the network side of a container.
     pub async fn sandbox(&self, spec: SandboxSpec) -> Result<Sandbox, NetError> {
+        self.sandbox_in(spec, None).await
+    }
+
+    /// Makes the network side of a container in a namespace that is there already, with nothing set up in it.
+    pub async fn sandbox_in(&self, spec: SandboxSpec, namespace: Option<OwnedFd>) -> Result<Sandbox, NetError> {
         let inner = &self.inner;
         let container = spec.container.clone();
         if let Mode::Container(other) = &spec.mode {
             return self.share(&spec, other);
         }
         let plugs = inner.lock().reserve(&inner.instance, &spec)?;
-        match self.make_sandbox(&spec, plugs).await {
+        match self.make_sandbox(&spec, plugs, namespace).await {
             Ok(sandbox) => Ok(sandbox),
             Err(error) => {
                 self.release(&container).await;
@@ -384,7 +389,12 @@ impl Networks {
         }
     }
 
-    async fn make_sandbox(&self, spec: &SandboxSpec, plugs: Vec<Plug>) -> Result<Sandbox, NetError> {
+    async fn make_sandbox(
+        &self,
+        spec: &SandboxSpec,
+        plugs: Vec<Plug>,
+        namespace: Option<OwnedFd>,
+    ) -> Result<Sandbox, NetError> {
         let inner = &self.inner;
         let publishes = inner
             .lock()
@@ -399,10 +409,11 @@ impl Networks {
                 plugs,
                 sysctls: spec.sysctls.clone(),
                 resolves: spec.mode == Mode::Networks,
+                namespace,
             };
             inner
                 .workers
-                .run(move |host| sandbox::make(host, &plan))
+                .run(move |host| sandbox::make(host, plan))
                 .await?
                 .map(Some)
         };

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use super::conntrack;
 use super::dns;
@@ -30,6 +30,8 @@ pub struct Plan {
     pub sysctls: BTreeMap<String, String>,
     /// Whether names are answered inside.
     pub resolves: bool,
+    /// A namespace that is made already, with nothing set up in it.
+    pub namespace: Option<OwnedFd>,
 }
 
 /// A namespace that was made.
@@ -40,9 +42,10 @@ pub struct Made {
 }
 
 /// Makes a namespace.
-pub fn make(host: &mut Host, plan: &Plan) -> Result<Made, NetError> {
+pub fn make(host: &mut Host, mut plan: Plan) -> Result<Made, NetError> {
     const LOOPBACK: Index = 1;
-    let (namespace, resolver) = host.in_new_namespace(|host, namespace| {
+    let given = plan.namespace.take();
+    let furnish = |host: &mut Host, namespace: BorrowedFd<'_>| {
         let mut inside = Socket::open(Protocol::Route).map_err(NetError::system("open a netlink socket"))?;
         if !plan.plugs.iter().any(|plug| plug.endpoint.ipv6.is_some()) {
             // As Docker has it; it also spares each interface the seconds of looking for neighbours.
@@ -62,7 +65,14 @@ pub fn make(host: &mut Host, plan: &Plan) -> Result<Made, NetError> {
         }
         let sockets = dns::Sockets::open().map_err(NetError::system("open the container's resolver"))?;
         Ok(Some(sockets))
-    })?;
+    };
+    let (namespace, resolver) = match given {
+        Some(namespace) => {
+            let resolver = host.in_namespace(namespace.as_fd(), |host| furnish(host, namespace.as_fd()))?;
+            (namespace, resolver)
+        }
+        None => host.in_new_namespace(furnish)?,
+    };
     Ok(Made { namespace, resolver })
 }
 

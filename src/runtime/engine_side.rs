@@ -9,7 +9,7 @@ use std::process::{Child, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use oci_spec::runtime::{Capability, Mount, Spec};
+use oci_spec::runtime::{Capability, LinuxIdMapping, Mount, Spec};
 use tokio::sync::oneshot;
 
 use crate::os::{memfd, socket};
@@ -20,7 +20,9 @@ use crate::runtime::connection::Connection;
 use crate::runtime::container::{Adoption, Container};
 use crate::runtime::error::RuntimeError;
 use crate::runtime::launch::{AttachOptions, ExitRecord, Launch, Root, RuntimeConfig, Seccomp};
-use crate::runtime::protocol::{self, Answer, Command, InitPlan, Request, RootPlan, ShimPlan, ZygoteRequest};
+use crate::runtime::protocol::{
+    self, Answer, Command, InitPlan, Request, RootPlan, ShimPlan, UserNamespacePlan, ZygoteRequest,
+};
 use crate::runtime::record;
 use crate::runtime::root::RootHandle;
 use crate::runtime::seccomp;
@@ -93,7 +95,7 @@ impl Runtime {
 
         let shim = self.shim_plan(&launch, filter.is_some());
         let shim = plan_file("shim", &shim)?;
-        let netns = launch.netns;
+        let (netns, userns) = (launch.netns, launch.userns);
         let init = plan_file(
             "init",
             &InitPlan {
@@ -109,6 +111,7 @@ impl Runtime {
         let mut descriptors = vec![theirs.as_fd(), shim.as_fd(), init.as_fd()];
         descriptors.extend(filter.as_ref().map(AsFd::as_fd));
         descriptors.extend(netns.as_ref().map(AsFd::as_fd));
+        descriptors.extend(userns.as_ref().map(AsFd::as_fd));
         self.request(&ZygoteRequest::Shim, &descriptors)?;
         drop(theirs);
 
@@ -196,6 +199,29 @@ impl Runtime {
             .map_err(|_| RuntimeError::ShimGone)?
     }
 
+    /// Makes a user namespace for a container, and a network namespace that belongs to it.
+    pub async fn user_namespace(
+        &self,
+        users: Vec<LinuxIdMapping>,
+        groups: Vec<LinuxIdMapping>,
+    ) -> Result<(OwnedFd, OwnedFd), RuntimeError> {
+        let (ours, theirs) = socket::message_pair().map_err(RuntimeError::Socket)?;
+        let request = ZygoteRequest::UserNamespace(UserNamespacePlan { users, groups });
+        self.request(&request, &[theirs.as_fd()])?;
+        drop(theirs);
+        let answer = tokio::task::spawn_blocking(move || socket::receive(&ours)).await;
+        let failed = |text: String| RuntimeError::UserNamespace(io::Error::other(text));
+        let answer = answer
+            .map_err(|error| failed(error.to_string()))?
+            .map_err(RuntimeError::UserNamespace)?
+            .ok_or_else(|| RuntimeError::UserNamespace(io::ErrorKind::UnexpectedEof.into()))?;
+        let mut made = answer.descriptors.into_iter();
+        match (made.next(), made.next()) {
+            (Some(user), Some(network)) => Ok((user, network)),
+            _ => Err(failed(String::from_utf8_lossy(&answer.bytes).into_owned())),
+        }
+    }
+
     /// Returns whether containers get cgroups, without which no limit on what they use has an effect.
     pub fn has_cgroups(&self) -> bool {
         !self.inner.layout.is_empty()
@@ -219,6 +245,7 @@ impl Runtime {
             respawn: launch.engine_respawn.clone(),
             has_seccomp,
             has_netns: launch.netns.is_some(),
+            has_userns: launch.userns.is_some(),
             ..ShimPlan::of(
                 &launch.spec,
                 launch.id.clone(),

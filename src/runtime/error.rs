@@ -68,6 +68,9 @@ pub enum RuntimeError {
     /// The system call filter could not be compiled.
     #[error("failed to compile the seccomp profile")]
     Seccomp(#[from] crate::runtime::seccomp::SeccompError),
+    /// A user namespace could not be made.
+    #[error("failed to make a user namespace")]
+    UserNamespace(#[source] io::Error),
     /// A root file system could not be opened.
     #[error("failed to open the root file system")]
     OpenRoot(#[source] io::Error),

@@ -47,6 +47,8 @@ pub struct Launch {
     pub init: bool,
     /// The network namespace to join.
     pub netns: Option<OwnedFd>,
+    /// The user namespace to join, of which `spec.linux` has the mappings.
+    pub userns: Option<OwnedFd>,
     /// Descriptors to keep for the engine, which asks for them back after a restart.
     pub fds: Vec<(String, OwnedFd)>,
     /// Streams to attach before the process says its first word.
@@ -71,6 +73,7 @@ impl Launch {
             log: Log::None,
             init: false,
             netns: None,
+            userns: None,
             fds: Vec::new(),
             attached: Vec::new(),
             engine_respawn: None,

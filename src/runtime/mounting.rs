@@ -2,7 +2,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::Mount;
 use rustix::fs::{CWD, FileType, Mode, OFlags};
@@ -36,6 +36,10 @@ pub struct Options {
     pub recursive_clear: u64,
     /// `MS_SHARED` and the like, and whether for everything below too.
     pub propagation: Option<(u64, bool)>,
+    /// Whether its files show other ids, and whether those of everything below too.
+    pub ids: Option<bool>,
+    /// The directory that a bind's source lies in, whatever links are on the way to it.
+    pub below: Option<PathBuf>,
     /// What the file system itself understands.
     pub data: Vec<(String, Option<String>)>,
 }
@@ -60,6 +64,9 @@ impl Options {
         match option {
             "bind" => self.bind = Some(self.bind.unwrap_or(false)),
             "rbind" => self.bind = Some(true),
+            "idmap" => self.ids = Some(false),
+            "ridmap" => self.ids = Some(true),
+            _ if option.starts_with(BELOW) => self.below = Some(option[BELOW.len()..].into()),
             _ => {
                 if let Some((_, kind)) = PROPAGATION.iter().find(|(name, _)| option == *name) {
                     self.propagation = Some((*kind, false));
@@ -90,6 +97,9 @@ impl Options {
         (self.set | self.recursive_set) & READ_ONLY != 0
     }
 }
+
+/// How an option names the directory that a bind's source must not leave.
+pub const BELOW: &str = "x-below=";
 
 /// Options that ask for what is so anyway.
 const IGNORED: [&str; 6] = ["rw", "defaults", "async", "nomand", "tmpcopyup", "norelatime"];
@@ -135,7 +145,7 @@ pub fn option_names() -> Vec<String> {
     let mut names: Vec<String> = attributes
         .chain(spread)
         .flat_map(|name| [name.to_owned(), format!("r{name}")])
-        .chain(["bind", "rbind"].map(str::to_owned))
+        .chain(["bind", "rbind", "idmap", "ridmap"].map(str::to_owned))
         .chain(IGNORED.map(str::to_owned))
         .collect();
     names.sort();
@@ -281,13 +291,27 @@ fn stand_in(kind: &str, options: &Options) -> Option<io::Result<OwnedFd>> {
     Some(copy())
 }
 
+/// Copies the mount that the source of a bind leads to.
+///
+/// Who can write to a volume can exchange its directories for links at any time, so a part of it is found by the kernel,
+/// from the volume on and never out of it.
+pub fn source_of(mount: &Mount, options: &Options) -> io::Result<OwnedFd> {
+    let path = mount.source().as_deref().unwrap_or(Path::new(""));
+    let recursive = options.bind.unwrap_or(true);
+    let Some(below) = &options.below else {
+        return copy_of_path(path, recursive);
+    };
+    let rest = path.strip_prefix(below).map_err(|_| io::ErrorKind::InvalidInput)?;
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let directory = rustix::fs::open(below, flags, Mode::empty())?;
+    let found = in_root::open(directory.as_fd(), rest, OFlags::PATH)?;
+    copy_of_file(found.as_fd(), recursive)
+}
+
 fn bind(root: BorrowedFd<'_>, mount: &Mount, options: &Options, source: Option<OwnedFd>) -> io::Result<()> {
     let tree = match source {
         Some(tree) => tree,
-        None => {
-            let path = mount.source().as_deref().unwrap_or(Path::new(""));
-            copy_of_path(path, options.bind.unwrap_or(true))?
-        }
+        None => source_of(mount, options)?,
     };
     let is_directory = FileType::from_raw_mode(rustix::fs::fstat(&tree)?.st_mode) == FileType::Directory;
     let target = if is_directory {

@@ -146,7 +146,8 @@ fn takes_single_layers() -> bool {
     (number(), number()) >= (6, 5)
 }
 
-fn open_place(directory: &Path) -> io::Result<OwnedFd> {
+/// Opens a directory that something is to be attached to.
+pub fn open_place(directory: &Path) -> io::Result<OwnedFd> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     Ok(rustix::fs::open(directory, flags, Mode::empty())?)
 }

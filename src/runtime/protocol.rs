@@ -10,6 +10,7 @@ use oci_spec::runtime::{LinuxIdMapping, LinuxNamespaceType, LinuxResources, Proc
 use serde::{Deserialize, Serialize};
 
 use crate::runtime::launch::{AttachOptions, ExitRecord, Log, Respawn, Root};
+use crate::runtime::outside;
 use crate::runtime::time::Timestamp;
 
 /// The version of these messages.
@@ -33,6 +34,17 @@ pub enum ZygoteRequest {
     Shim,
     /// A process that holds a root file system open.
     Root,
+    /// A user namespace with a network namespace. Descriptors: the socket to send them by.
+    UserNamespace(UserNamespacePlan),
+}
+
+/// Who is who in a user namespace to be made.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct UserNamespacePlan {
+    /// Its users.
+    pub users: Vec<LinuxIdMapping>,
+    /// Its groups.
+    pub groups: Vec<LinuxIdMapping>,
 }
 
 /// What a shim needs to know for as long as it lives.
@@ -70,6 +82,15 @@ pub struct ShimPlan {
     pub has_seccomp: bool,
     /// Whether a network namespace is among the descriptors.
     pub has_netns: bool,
+    /// Whether a user namespace is among the descriptors.
+    #[serde(default)]
+    pub has_userns: bool,
+    /// The user namespace to join.
+    #[serde(default)]
+    pub user_namespace: Option<PathBuf>,
+    /// Whether a mount shows other ids than its files have.
+    #[serde(default)]
+    pub maps_ids: bool,
 }
 
 impl ShimPlan {
@@ -79,10 +100,12 @@ impl ShimPlan {
         let process = spec.process().as_ref();
         let mut namespaces = 0;
         let mut pid_namespace = None;
+        let mut user_namespace = None;
         let listed = linux.and_then(|linux| linux.namespaces().as_ref());
         for namespace in listed.into_iter().flatten() {
             match (namespace.typ(), namespace.path()) {
                 (LinuxNamespaceType::Pid, Some(path)) => pid_namespace = Some(path.clone()),
+                (LinuxNamespaceType::User, Some(path)) => user_namespace = Some(path.clone()),
                 // Given as a descriptor; and a cgroup namespace is made once the process is where it belongs.
                 (LinuxNamespaceType::Network, _) if has_netns => {}
                 (LinuxNamespaceType::Cgroup, _) | (_, Some(_)) => {}
@@ -113,7 +136,15 @@ impl ShimPlan {
             }),
             has_seccomp: false,
             has_netns,
+            has_userns: false,
+            user_namespace,
+            maps_ids: outside::maps_ids(spec),
         }
+    }
+
+    /// Returns whether the container has ids of its own.
+    pub fn has_own_ids(&self) -> bool {
+        self.has_userns || self.user_namespace.is_some() || self.namespaces & libc::CLONE_NEWUSER as u64 != 0
     }
 }
 

@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{AtFlags, Mode, OFlags};
 
 use crate::os::process::{SingleThreaded, unshare};
+use crate::os::user_namespace::{self, Shift};
 use crate::os::{memfd, socket};
 use crate::runtime::error::RuntimeError;
 use crate::runtime::in_root;
@@ -26,6 +27,8 @@ use crate::runtime::protocol::{ROOT, RootPlan};
 #[derive(Debug)]
 pub struct RootHandle {
     root: OwnedFd,
+    /// How its ids are those of the host.
+    shift: Option<Shift>,
     /// Keeps the process alive that holds the mounts; it ends with its socket.
     _helper: Option<OwnedFd>,
 }
@@ -47,13 +50,31 @@ impl RootHandle {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let root = rustix::fs::open(format!("/proc/{pid}/root"), flags, Mode::empty())
             .map_err(|error| RuntimeError::OpenRoot(error.into()))?;
-        Ok(Self { root, _helper: None })
+        Ok(Self {
+            root,
+            shift: None,
+            _helper: None,
+        })
+    }
+
+    /// Returns the same root, whose ids are shifted on the host.
+    pub fn shifted(self, shift: Option<Shift>) -> Self {
+        Self { shift, ..self }
+    }
+
+    /// Does something with the files as a container's root would: what it makes is that root's.
+    pub fn as_its_root<T>(&self, act: impl FnOnce() -> T) -> T {
+        user_namespace::within(self.shift, act)
     }
 
     /// Mounts a root that is not in use, attached nowhere.
     pub fn detached(root: &Root) -> Result<Self, RuntimeError> {
         let root = overlay::root_mount(root).map_err(RuntimeError::OpenRoot)?;
-        Ok(Self { root, _helper: None })
+        Ok(Self {
+            root,
+            shift: None,
+            _helper: None,
+        })
     }
 
     /// Takes the root from the process that mounted it.
@@ -64,6 +85,7 @@ impl RootHandle {
         match message.descriptors.into_iter().next() {
             Some(root) => Ok(Self {
                 root,
+                shift: None,
                 _helper: Some(helper),
             }),
             None => Err(RuntimeError::OpenRoot(io::Error::other(
@@ -83,9 +105,7 @@ impl RootHandle {
         let read = |path: &str| {
             in_root::open(self.directory(), Path::new(path), flags).map_or_else(|_| String::new(), users::text)
         };
-        users::look_up_in(user, &[], read)
-            .map(|identity| (identity.uid, identity.gid))
-            .map_err(|failure| RuntimeError::OpenRoot(io::Error::other(failure.executing())))
+        user_in(user, read)
     }
 
     /// Opens a file; links are followed inside the root, the last one too.
@@ -209,6 +229,13 @@ fn remove_entry(parent: BorrowedFd<'_>, name: &std::ffi::OsStr) -> io::Result<()
         remove_entry(directory.as_fd(), &name)?;
     }
     Ok(rustix::fs::unlinkat(parent, name, AtFlags::REMOVEDIR)?)
+}
+
+/// Returns the user and group that a process of `user` has where `read` reads files; what it cannot read is empty.
+pub fn user_in(user: &str, read: impl Fn(&str) -> String) -> Result<(u32, u32), RuntimeError> {
+    users::look_up_in(user, &[], read)
+        .map(|identity| (identity.uid, identity.gid))
+        .map_err(|failure| RuntimeError::OpenRoot(io::Error::other(failure.executing())))
 }
 
 /// The helper's side: mounts, hands the root over, and waits for the end of the conversation.

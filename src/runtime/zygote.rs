@@ -4,12 +4,13 @@
 //! every page it does not write to with all the others, and can safely do anything, which a fork of the engine with
 //! its threads cannot.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::process::ExitCode;
 
 use crate::os::process::{SingleThreaded, close_inherited, exit_now, fork, take_stdin};
 use crate::os::{memory, signal, socket};
 use crate::runtime::cgroup::Layout;
+use crate::runtime::ids;
 use crate::runtime::protocol::ZygoteRequest;
 use crate::runtime::root;
 use crate::runtime::shim::{self, Inheritance};
@@ -70,6 +71,24 @@ fn serve(single: SingleThreaded, requests: OwnedFd) -> ExitCode {
                     // Or the engine would never see a zygote's death.
                     drop(requests);
                     root::hold(&single, &engine, &plan);
+                    exit_now(0);
+                }
+            }
+            Ok(ZygoteRequest::UserNamespace(plan)) => {
+                let Some(engine) = descriptors.next() else { continue };
+                if let Ok(None) = fork(&single) {
+                    drop(requests);
+                    let sent = ids::make(&single, &plan.users, &plan.groups, true).and_then(|made| {
+                        let all: Vec<_> = [Some(&made.user), made.network.as_ref()]
+                            .into_iter()
+                            .flatten()
+                            .map(AsFd::as_fd)
+                            .collect();
+                        socket::send(&engine, b"made", &all)
+                    });
+                    if let Err(error) = sent {
+                        let _ = socket::send(&engine, error.to_string().as_bytes(), &[]);
+                    }
                     exit_now(0);
                 }
             }

@@ -41,7 +41,9 @@ pub async fn get(call: Call, name: &str) -> Answer {
     let stat = call.engine.stat_path(&container, name, &path).await?;
     let root = call.engine.open_files(&container).await?;
     let path = PathBuf::from(path);
-    let body = written_by(&call.engine, move |out| archive::pack(root.directory(), &path, out));
+    let body = written_by(&call.engine, move |out| {
+        root.as_its_root(|| archive::pack(root.directory(), &path, out))
+    });
     call.engine.container_event(&container, "archive-path", &[]);
     Ok(with_stat(response::stream("application/x-tar", body), &stat))
 }
@@ -62,7 +64,9 @@ pub async fn put(call: Call, name: &str) -> Answer {
 pub async fn export(call: Call, name: &str) -> Answer {
     let container = call.engine.containers.find(name)?;
     let root = call.engine.open_files(&container).await?;
-    let body = written_by(&call.engine, move |out| archive::export(root.directory(), out));
+    let body = written_by(&call.engine, move |out| {
+        root.as_its_root(|| archive::export(root.directory(), out))
+    });
     call.engine.container_event(&container, "export", &[]);
     Ok(response::stream("application/octet-stream", body))
 }

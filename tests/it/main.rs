@@ -20,6 +20,7 @@ mod image_disk;
 mod image_faults;
 mod image_registry;
 mod image_replay;
+mod jail;
 mod licences;
 mod lifecycle;
 mod net;

@@ -396,8 +396,11 @@ static SERVICE: Schema = Schema::object(&[
         "The user the command runs as: `USER` or `USER:GROUP`, by name or number.",
     ),
     key("uts", &STRING, "UTS namespace; `host` shares the host's name."),
-    key("userns_mode", &STRING, "User namespace; `host` uses the engine's.")
-        .no_effect("containers are in the engine's user namespace, as with `host`; another engine heeds it"),
+    key(
+        "userns_mode",
+        &STRING,
+        "User namespace: `auto` gives the container ids of its own, from `/etc/subuid`; `host` uses the engine's.",
+    ),
     key(
         "volumes",
         &MOUNTS,

@@ -36,6 +36,10 @@ pub struct ContainerRequest<'r> {
     pub host: &'r Host,
 }
 
+/// The annotation by which our engine hears which binds are to show their files as the container's user's; its own
+/// constant has the same name.
+const MAPPED_MOUNTS: &str = "compose.idmap";
+
 /// What is the same for all containers of a command.
 #[derive(Debug, Clone, Default)]
 pub struct Host {
@@ -54,9 +58,13 @@ pub fn container(request: &ContainerRequest<'_>) -> Result<(ContainerCreateBody,
     let mounts = mounts::mounts(request, &mut warnings)?;
     let (network_mode, networking) = network::networking(request)?;
     let (security_opt, unconfined) = security_options(&request.project.working_dir, &service.security_opt)?;
+    let mut annotations = service.annotations.clone();
+    if !mounts.mapped.is_empty() {
+        annotations.insert(MAPPED_MOUNTS.to_owned(), mounts.mapped.join("\n"));
+    }
     let mut host = HostConfig {
         auto_remove: Some(request.auto_remove),
-        annotations: mapping(&service.annotations),
+        annotations: mapping(&annotations),
         binds: some(mounts.binds),
         mounts: some(mounts.mounts),
         cap_add: some(service.cap_add.iter().map(|name| capability(name))),

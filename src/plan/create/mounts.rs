@@ -11,7 +11,7 @@ use bollard::models::{
 use super::container::ContainerRequest;
 use super::files::{self, Kind};
 use super::{CreateError, mapping, number, text};
-use crate::model::{BindOptions, Mount, Project, Service, VolumeOptions};
+use crate::model::{BindOptions, IDMAP, Mount, Project, Service, Value, VolumeOptions};
 
 /// The mounts of a container, in the two forms the engine takes, and variables that go with them.
 #[derive(Debug, Default, PartialEq)]
@@ -20,6 +20,8 @@ pub(super) struct Mounts {
     pub binds: Vec<String>,
     pub mounts: Vec<EngineMount>,
     pub environment: BTreeMap<String, String>,
+    /// The targets of binds whose ids are mapped.
+    pub mapped: Vec<String>,
 }
 
 /// Returns what is mounted.
@@ -48,7 +50,18 @@ pub(super) fn mounts(request: &ContainerRequest<'_>, warnings: &mut Vec<String>)
         let mount = engine_mount(project, &file, warnings);
         by_target.entry(file.target.clone()).or_insert(mount);
     }
-    let mut result = Mounts::default();
+    let is_mapped = |mount: &&Mount| {
+        let option = mount.bind.as_ref().and_then(|bind| bind.extensions.get(IDMAP));
+        mount.r#type == "bind" && matches!(option, Some(Value::Bool(true)))
+    };
+    let mut result = Mounts {
+        mapped: declared
+            .iter()
+            .filter(is_mapped)
+            .map(|mount| clean(&mount.target))
+            .collect(),
+        ..Mounts::default()
+    };
     for (target, mount) in by_target {
         match as_bind(project, service, &declared, &target, &mount) {
             Some(bind) => result.binds.push(bind),

@@ -8,6 +8,8 @@ mod process;
 mod surroundings;
 pub(super) mod users;
 
+pub(super) use surroundings::{attempt_of, options_of};
+
 use std::io::{self, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
@@ -17,10 +19,11 @@ use rustix::fs::{Mode, OFlags};
 use rustix::thread::{LinkNameSpaceType, ThreadNameSpaceType};
 
 use crate::os::process::{SingleThreaded, duplicate_onto, exit_now, set_controlling_terminal, unshare};
-use crate::os::{memfd, socket};
+use crate::os::{memfd, socket, user_namespace};
 use crate::runtime::cgroup::{Cgroup, Joinable, Layout};
 use crate::runtime::hooks::{self, About, Calls};
 use crate::runtime::in_root;
+use crate::runtime::outside::Prepared;
 use crate::runtime::protocol::{self, ExecPlan, InitPlan, InitReport};
 use failure::{Attempt, Failure};
 use process::Final;
@@ -93,6 +96,10 @@ pub struct InitContext<'c> {
     pub layout: &'c Layout,
     /// The container's directory.
     pub dir: &'c Path,
+    /// Whether the container has ids of its own.
+    pub has_user_namespace: bool,
+    /// What was made ready outside.
+    pub prepared: Option<Prepared>,
     /// Which namespaces are new.
     pub namespaces: u64,
     /// The shim's own program.
@@ -108,8 +115,9 @@ pub struct InitContext<'c> {
 }
 
 /// Becomes a container's first process.
-pub fn run(single: &SingleThreaded, context: InitContext<'_>) -> ! {
-    let failure = match prepare(single, &context) {
+pub fn run(single: &SingleThreaded, mut context: InitContext<'_>) -> ! {
+    let prepared = context.prepared.take();
+    let failure = match prepare(single, &context, prepared) {
         Ok((plan, identity)) => {
             let process = plan.spec.process().as_ref().expect("prepared with a process");
             let hooks = plan.spec.hooks().as_ref();
@@ -143,13 +151,17 @@ pub fn run(single: &SingleThreaded, context: InitContext<'_>) -> ! {
     exit_now(1)
 }
 
-fn prepare(single: &SingleThreaded, context: &InitContext<'_>) -> Result<(InitPlan, users::Identity), Failure> {
+fn prepare(
+    single: &SingleThreaded,
+    context: &InitContext<'_>,
+    prepared: Option<Prepared>,
+) -> Result<(InitPlan, users::Identity), Failure> {
     if context.gate.is_none() {
         die_with_parent();
     }
     context.groups.join().attempt(|| "join cgroup")?;
-    if context.namespaces & libc::CLONE_NEWUSER as u64 != 0 {
-        context.channel.wait().attempt(|| "wait for the user mapping")?;
+    if context.has_user_namespace {
+        user_namespace::entered_another();
         rustix::thread::set_thread_res_gid(rustix::fs::Gid::ROOT, rustix::fs::Gid::ROOT, rustix::fs::Gid::ROOT)
             .attempt(|| "setgid in the user namespace")?;
         rustix::thread::set_thread_res_uid(rustix::fs::Uid::ROOT, rustix::fs::Uid::ROOT, rustix::fs::Uid::ROOT)
@@ -181,7 +193,7 @@ fn prepare(single: &SingleThreaded, context: &InitContext<'_>) -> Result<(InitPl
     }
     let place = context.dir.join(protocol::ROOT);
     rustix::process::umask(Mode::empty());
-    let (mut surroundings, sources) = Surroundings::attach(&plan.root, spec, &place)?;
+    let (mut surroundings, sources) = Surroundings::attach(&plan.root, spec, &place, prepared)?;
     let view = CgroupView {
         layout: context.layout,
         cgroup: context.cgroup,
@@ -316,7 +328,8 @@ fn join_namespaces(single: &SingleThreaded, context: &InitContext<'_>, spec: &Sp
     for namespace in namespaces.into_iter().flatten() {
         let kind = namespace.typ();
         match namespace.path() {
-            Some(_) if kind == LinuxNamespaceType::Pid => {}
+            // Joined on the way here.
+            Some(_) if matches!(kind, LinuxNamespaceType::Pid | LinuxNamespaceType::User) => {}
             Some(_) if kind == LinuxNamespaceType::Network && context.netns.is_some() => {}
             Some(path) => {
                 let join = || -> io::Result<()> {

@@ -13,6 +13,7 @@ use crate::runtime::cgroup::{Cgroup, Layout};
 use crate::runtime::in_root;
 use crate::runtime::launch::Root;
 use crate::runtime::mounting::{self, Options};
+use crate::runtime::outside::Prepared;
 use crate::runtime::overlay;
 
 /// The devices every container has: name and number.
@@ -58,24 +59,33 @@ pub struct Surroundings {
 
 impl Surroundings {
     /// Attaches the root file system where only this mount namespace sees it.
-    pub fn attach(root: &Root, spec: &Spec, place: &Path) -> Result<(Self, Vec<Option<OwnedFd>>), Failure> {
+    pub fn attach(
+        root: &Root,
+        spec: &Spec,
+        place: &Path,
+        prepared: Option<Prepared>,
+    ) -> Result<(Self, Vec<Option<OwnedFd>>), Failure> {
         let null = host_null().attempt(|| "verify /dev/null")?;
         let mounts = spec.mounts().as_deref().unwrap_or_default();
         // A tree that shall stay in touch with the host's is copied before this namespace turns away from it.
-        let mut sources = Vec::with_capacity(mounts.len());
-        for mount in mounts {
+        let prepared = prepared.unwrap_or_default();
+        let mut sources = prepared.sources;
+        sources.resize_with(mounts.len(), || None);
+        for (mount, source) in mounts.iter().zip(&mut sources) {
             let options = options_of(mount);
             let shared = options.propagation.is_some_and(|(kind, _)| kind == libc::MS_SHARED);
-            sources.push(match mount.source() {
-                Some(source) if shared && options.bind.is_some() => {
-                    Some(mounting::copy_of_path(source, options.bind == Some(true)).attempt(|| attempt_of(mount))?)
-                }
-                _ => None,
-            });
+            if source.is_none() && shared && options.bind.is_some() {
+                *source = Some(mounting::source_of(mount, &options).attempt(|| attempt_of(mount))?);
+            }
         }
         let everything = in_root::own_root().attempt(|| "open the host's root")?;
         mounting::propagate(everything.as_fd(), libc::MS_SLAVE, true).attempt(|| "turn away from the host's mounts")?;
-        let root = overlay::attach_root(root, place).attempt(|| format!("mount the root file system at {place:?}"))?;
+        let root = match prepared.root {
+            Some(root) => attach_anywhere(root.as_fd())
+                .attempt(|| "attach the root file system")
+                .map(|()| root)?,
+            None => overlay::attach_root(root, place).attempt(|| format!("mount the root file system at {place:?}"))?,
+        };
         let surroundings = Self {
             root,
             later: Vec::new(),
@@ -382,7 +392,17 @@ fn pivot(root: BorrowedFd<'_>) -> io::Result<()> {
     Ok(rustix::process::chdir(c"/")?)
 }
 
-fn options_of(mount: &Mount) -> Options {
+/// Attaches a root file system where this process, who is nobody outside, may: no matter where, it is `/` soon.
+fn attach_anywhere(root: BorrowedFd<'_>) -> io::Result<()> {
+    let places = ["/mnt", "/tmp", "/usr", "/run"];
+    let place = places
+        .iter()
+        .find_map(|place| overlay::open_place(Path::new(place)).ok());
+    mounting::attach(root, place.ok_or(io::ErrorKind::NotFound)?.as_fd())
+}
+
+/// Reads the options of a mount.
+pub fn options_of(mount: &Mount) -> Options {
     let options = mount.options().as_deref().unwrap_or_default();
     let mut options = Options::parse(options.iter().map(String::as_str));
     if mount.typ().as_deref() == Some("bind") && options.bind.is_none() {
@@ -391,7 +411,8 @@ fn options_of(mount: &Mount) -> Options {
     options
 }
 
-fn attempt_of(mount: &Mount) -> String {
+/// Says what mounting it is called when it fails.
+pub fn attempt_of(mount: &Mount) -> String {
     let kind = mount.typ().as_deref().unwrap_or("");
     let source = mount
         .source()

@@ -134,6 +134,7 @@ impl Containers {
                 init: file,
                 filter,
                 netns: None,
+                userns: None,
                 cgroup: &cgroup,
                 layout: &layout,
                 course: Course::Alone {

@@ -1,11 +1,9 @@
 //! How a shim makes processes: the container's first, and those run in it later.
 
-use std::fs;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
-use oci_spec::runtime::LinuxIdMapping;
 use rustix::fs::{Mode, OFlags};
 use rustix::thread::{LinkNameSpaceType, ThreadNameSpaceType, move_into_link_name_space, move_into_thread_name_spaces};
 
@@ -14,7 +12,9 @@ use crate::os::process::{Child, Fork, SingleThreaded, clone_into, clone_into_pid
 use crate::os::{memfd, socket};
 use crate::runtime::cgroup::{Cgroup, Layout};
 use crate::runtime::hooks::{About, Calls};
+use crate::runtime::ids;
 use crate::runtime::init::{self, Channel, ExecContext, InitContext, Streams};
+use crate::runtime::outside;
 use crate::runtime::protocol::{InitReport, ShimPlan};
 
 /// What a shim cannot do.
@@ -77,6 +77,8 @@ pub struct First<'f> {
     pub filter: Option<&'f OwnedFd>,
     /// The network namespace to join.
     pub netns: Option<OwnedFd>,
+    /// The user namespace to join.
+    pub userns: Option<OwnedFd>,
     /// The cgroups.
     pub cgroup: &'f Cgroup,
     /// The host's hierarchies.
@@ -130,19 +132,39 @@ pub fn first(single: &SingleThreaded, what: First<'_>) -> Result<Born, BirthErro
     let program = rustix::fs::open("/proc/self/exe", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).ok();
     let unified = groups.unified().map(|descriptor| descriptor.try_clone_to_owned());
     let unified = unified.transpose().map_err(call("keep the cgroup"))?;
-    let forked = match &plan.pid_namespace {
-        Some(path) => {
-            let there = rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
-                .map_err(call("open the pid namespace to join"))?;
-            let enter = || {
-                Ok(move_into_link_name_space(
-                    there.as_fd(),
-                    Some(LinkNameSpaceType::ProcessID),
-                )?)
-            };
-            clone_into_pid_namespace(single, enter, plan.namespaces, unified.as_ref().map(AsFd::as_fd))
-        }
-        None => clone_into(single, plan.namespaces, unified.as_ref().map(AsFd::as_fd)),
+    let open = |path: &Path| rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty());
+    let there = plan.pid_namespace.as_deref().map(open).transpose();
+    let there = there.map_err(call("open the pid namespace to join"))?;
+    let userns = user_namespace(single, plan, what.userns)?;
+    let prepared = if userns.is_some() || plan.maps_ids {
+        let own = userns.as_ref().map(AsFd::as_fd);
+        Some(outside::prepare(single, &what.init, &plan.dir, own).map_err(BirthError::Refused)?)
+    } else {
+        None
+    };
+    let mut netns = what.netns;
+    let namespaces = plan.namespaces & !(libc::CLONE_NEWUSER as u64);
+    let forked = if there.is_some() || userns.is_some() {
+        let mut enter = Vec::new();
+        enter.extend(
+            there
+                .as_ref()
+                .map(|there| (there.as_fd(), LinkNameSpaceType::ProcessID)),
+        );
+        // Who has ids of their own may not enter what belongs to nobody they know.
+        let early = netns.take_if(|_| userns.is_some());
+        enter.extend(early.as_ref().map(|netns| (netns.as_fd(), LinkNameSpaceType::Network)));
+        enter.extend(userns.as_ref().map(|userns| (userns.as_fd(), LinkNameSpaceType::User)));
+        // Nor may they be born in a cgroup, which they join by what is open already.
+        let unified = unified.as_ref().map(AsFd::as_fd).filter(|_| userns.is_none());
+        let enter = || {
+            enter
+                .iter()
+                .try_for_each(|(namespace, kind)| Ok(move_into_link_name_space(*namespace, Some(*kind))?))
+        };
+        clone_into_pid_namespace(single, enter, namespaces, unified)
+    } else {
+        clone_into(single, namespaces, unified.as_ref().map(AsFd::as_fd))
     };
     let child = match forked.map_err(call("clone the container's first process"))? {
         Fork::Child => init::run(
@@ -151,13 +173,15 @@ pub fn first(single: &SingleThreaded, what: First<'_>) -> Result<Born, BirthErro
                 channel: Channel::new(theirs),
                 plan: what.init,
                 filter: what.filter,
-                netns: what.netns,
+                netns,
+                has_user_namespace: userns.is_some(),
+                prepared,
                 streams,
                 groups,
                 cgroup: what.cgroup,
                 layout: what.layout,
                 dir: &plan.dir,
-                namespaces: plan.namespaces,
+                namespaces,
                 program,
                 size: plan.size,
                 about,
@@ -167,19 +191,29 @@ pub fn first(single: &SingleThreaded, what: First<'_>) -> Result<Born, BirthErro
         ),
         Fork::Parent(child) => child,
     };
-    drop((theirs, streams));
-    if plan.namespaces & libc::CLONE_NEWUSER as u64 != 0 {
-        let mapped =
-            map_users(&child, &plan.uid_mappings, &plan.gid_mappings).and_then(|()| socket::send(&ours, b"go", &[]));
-        if let Err(source) = mapped {
-            end(&child);
-            return Err(BirthError::Call {
-                attempt: "map the users of the user namespace",
-                source,
-            });
-        }
-    }
+    drop((theirs, streams, prepared));
     listen(&ours, child, pump, &about)
+}
+
+/// Returns the user namespace of the container, if it is to have one.
+fn user_namespace(
+    single: &SingleThreaded,
+    plan: &ShimPlan,
+    given: Option<OwnedFd>,
+) -> Result<Option<OwnedFd>, BirthError> {
+    if given.is_some() {
+        return Ok(given);
+    }
+    if let Some(path) = &plan.user_namespace {
+        let opened = rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty());
+        return opened.map(Some).map_err(call("open the user namespace to join"));
+    }
+    if plan.namespaces & libc::CLONE_NEWUSER as u64 == 0 {
+        return Ok(None);
+    }
+    ids::make(single, &plan.uid_mappings, &plan.gid_mappings, false)
+        .map(|made| Some(made.user))
+        .map_err(call("map the users of the user namespace"))
 }
 
 /// What a further process is made from.
@@ -356,20 +390,4 @@ fn end(child: &Child) {
         rustix::process::WaitId::PidFd(child.pidfd.as_fd()),
         rustix::process::WaitIdOptions::EXITED,
     );
-}
-
-fn map_users(child: &Child, users: &[LinuxIdMapping], groups: &[LinuxIdMapping]) -> io::Result<()> {
-    let text = |mappings: &[LinuxIdMapping]| {
-        mappings.iter().fold(String::new(), |text, mapping| {
-            format!(
-                "{text}{} {} {}\n",
-                mapping.container_id(),
-                mapping.host_id(),
-                mapping.size()
-            )
-        })
-    };
-    let process = format!("/proc/{}", child.pid.as_raw_nonzero());
-    fs::write(format!("{process}/uid_map"), text(users))?;
-    fs::write(format!("{process}/gid_map"), text(groups))
 }

@@ -162,6 +162,7 @@ impl Shim {
         let mut rest = rest.into_iter();
         let filter = if plan.has_seccomp { rest.next() } else { None };
         let netns = if plan.has_netns { rest.next() } else { None };
+        let userns = if plan.has_userns { rest.next() } else { None };
 
         let warn = |text: String| {
             tell(engine, &Report::Warning(text), &[]);
@@ -176,6 +177,7 @@ impl Shim {
             init,
             filter: filter.as_ref(),
             netns,
+            userns,
             cgroup: &cgroup,
             layout,
             course: Course::Supervised,
@@ -468,7 +470,7 @@ impl Shim {
                 stdin: streams.stdin,
                 cgroup: &self.cgroup,
                 init: &self.first,
-                has_user_namespace: self.plan.namespaces & libc::CLONE_NEWUSER as u64 != 0,
+                has_user_namespace: self.plan.has_own_ids(),
                 size,
                 course: Course::Supervised,
             },

@@ -118,12 +118,6 @@ async fn an_image_whose_places_are_links_leads_nowhere() {
     }
 }
 
-/// How often: a short while with every run of the tests, 10,000 times where it is asked for.
-fn rounds() -> usize {
-    let wanted = std::env::var("COMPOSE_TEST_RACES").ok();
-    wanted.and_then(|count| count.parse().ok()).unwrap_or(150)
-}
-
 /// Exchanges two names for as long as the flag is set.
 fn exchange(pairs: Vec<(PathBuf, PathBuf)>, goes_on: Arc<AtomicBool>) -> std::thread::JoinHandle<u64> {
     std::thread::spawn(move || {
@@ -142,6 +136,17 @@ fn exchange(pairs: Vec<(PathBuf, PathBuf)>, goes_on: Arc<AtomicBool>) -> std::th
 
 #[tokio::test]
 async fn paths_exchanged_for_links_meanwhile_lead_nowhere() {
+    start_while_paths_are_exchanged(150).await;
+}
+
+/// The same for as long as it takes to meet the moments that matter.
+#[tokio::test]
+#[ignore = "takes minutes"]
+async fn ten_thousand_starts_meet_no_moment_that_leads_out() {
+    start_while_paths_are_exchanged(10_000).await;
+}
+
+async fn start_while_paths_are_exchanged(rounds: usize) {
     let Some(runtime) = runtime() else { return };
     let outside = Outside::new();
     let place = Box::new();
@@ -168,7 +173,7 @@ async fn paths_exchanged_for_links_meanwhile_lead_nowhere() {
     let goes_on = Arc::new(AtomicBool::new(true));
     let swapper = exchange(pairs, Arc::clone(&goes_on));
     let mut started = 0;
-    for _ in 0..rounds() {
+    for _ in 0..rounds {
         let mut launch =
             place.launch("cat /conf/secret /data/hosts /vol/inner/hosts 2>/dev/null; touch /data/mine 2>/dev/null");
         launch.root = Root::Directory(place.lower());
