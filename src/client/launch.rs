@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use super::transport::{self, Connection};
 use super::{Address, ClientError};
 use crate::engine::paths::Paths;
+use crate::os::program;
 
 /// How long a new engine may take until it listens; it adopts running containers first.
 const START_LIMIT: Duration = Duration::from_secs(20);
@@ -55,6 +56,8 @@ fn spawn(paths: &Paths) -> io::Result<Child> {
         command.arg("--state-dir").arg(paths.state_dir());
     }
     command
+        .env_clear()
+        .envs(program::engine_s_environment())
         .stdin(Stdio::null())
         .stdout(log.try_clone()?)
         .stderr(log)

@@ -264,28 +264,7 @@ impl Engine {
             argv.push("--state-dir".to_owned());
             argv.push(self.paths.state_dir().display().to_string());
         }
-        // What an engine reads from its environment, and nothing else: it may hold secrets of whoever started it.
-        let env = std::env::vars()
-            .filter(|(name, _)| {
-                name.starts_with("COMPOSE_")
-                    || name.starts_with("XDG_")
-                    || matches!(
-                        name.as_str(),
-                        "HOME"
-                            | "PATH"
-                            | "DOCKER_CONFIG"
-                            | "REGISTRY_AUTH_FILE"
-                            | "HTTP_PROXY"
-                            | "HTTPS_PROXY"
-                            | "NO_PROXY"
-                            | "http_proxy"
-                            | "https_proxy"
-                            | "no_proxy"
-                            | "SSL_CERT_FILE"
-                            | "SSL_CERT_DIR"
-                    )
-            })
-            .collect();
+        let env = program::engine_s_environment();
         Respawn { argv, env }
     }
 

@@ -41,6 +41,39 @@ pub fn argument(arguments: impl Iterator<Item = OsString>, name: &str) -> Option
     arguments.skip_while(|argument| argument != name).nth(1)
 }
 
+/// Returns what an engine reads of this process's environment, and nothing else: it lives on when the one who started it
+/// is gone, and should not keep their secrets.
+pub fn engine_s_environment() -> Vec<(String, String)> {
+    const NAMES: [&str; 21] = [
+        "HOME",
+        "PATH",
+        "USER",
+        "LOGNAME",
+        "SUDO_UID",
+        "TMPDIR",
+        "LANG",
+        "TZ",
+        "DOCKER_CONFIG",
+        "REGISTRY_AUTH_FILE",
+        "SSH_AUTH_SOCK",
+        "HTTP_PROXY",
+        "HTTPS_PROXY",
+        "ALL_PROXY",
+        "NO_PROXY",
+        "http_proxy",
+        "https_proxy",
+        "all_proxy",
+        "no_proxy",
+        "SSL_CERT_FILE",
+        "SSL_CERT_DIR",
+    ];
+    const STARTS: [&str; 3] = ["COMPOSE_", "XDG_", "RUST_"];
+    let all =
+        std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+    all.filter(|(name, _)| NAMES.contains(&name.as_str()) || STARTS.iter().any(|start| name.starts_with(start)))
+        .collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -59,7 +59,7 @@ pub fn prepare(
 ) -> Result<Prepared, String> {
     let failed = |error: io::Error| format!("failed to make the container's mounts ready: {error}");
     let (ours, theirs) = socket::message_pair().map_err(failed)?;
-    let Some(helper) = fork(single).map_err(|error| failed(error.into()))? else {
+    let Some(helper) = fork(single).map_err(failed)? else {
         drop(ours);
         let say = |word: &Word, mount: Option<BorrowedFd<'_>>| -> io::Result<()> {
             socket::send(&theirs, &serde_json::to_vec(word)?, mount.as_slice())

@@ -14,12 +14,20 @@ const OWNER: &str = "compose-test";
 
 /// Starts a project, where the rights for it are there; it is down again once the value is dropped.
 fn project(file: &str) -> Option<Project> {
+    project_with(file, &[])
+}
+
+/// The same, in an environment that has these variables from its engine's first moment on.
+fn project_with(file: &str, variables: &[(&str, &str)]) -> Option<Project> {
     if !available("root", is_root()) || !available("a static busybox at /bin/busybox", has_busybox()) {
         return None;
     }
     let mut project = Project::new(&[("compose.yaml", file)]);
     project.set("COMPOSE_USERNS_OWNER", OWNER);
     project.set("COMPOSE_ENGINE_IDLE", "2");
+    for (name, value) in variables {
+        project.set(name, value);
+    }
     busybox(&project);
     Some(project)
 }
@@ -328,8 +336,10 @@ services:
     network_mode: host
     command: [sleep, "1000"]
 "#;
-    let Some(mut project) = project(file) else { return };
-    project.set("DATABASE_PASSWORD", "canary-of-the-caller");
+    let variables = [("DATABASE_PASSWORD", "canary-of-the-caller")];
+    let Some(project) = project_with(file, &variables) else {
+        return;
+    };
     project.succeed(&["up", "-d"]);
     let state = project.state_dir().to_owned();
     let engine = project.engine_pid().expect("an engine").as_raw_nonzero().get();
@@ -436,7 +446,7 @@ services:
     project.succeed(&["commit", "a", "made:latest"]);
     project.succeed(&["pause", "a"]);
     project.succeed(&["unpause", "a"]);
-    let look = ["exec", "-T", "a", "sh", "-c", "ls / | grep was-run; echo end; ps"];
+    let look = ["exec", "-T", "a", "sh", "-c", "ls / | grep was-run; echo end; /bin/ps"];
     assert_eq!(project.succeed(&look), "end\n");
     assert_eq!(project.succeed(&look), "was-run\nend\n", "the traps work");
     project.succeed(&["down", "-v", "-t", "0", "--rmi", "local"]);
