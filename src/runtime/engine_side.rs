@@ -383,7 +383,7 @@ fn bury(id: String, dir: PathBuf, cgroup: Cgroup) -> impl FnOnce() -> ExitRecord
         cgroup.kill();
         cgroup.remove();
         let record = record::lost(&dir, oom);
-        if let Err(error) = record::write(&dir, &record) {
+        if let Err(error) = record::write(&dir, &record).and_then(|file| file.sync_data()) {
             tracing::warn!(container = %id, %error, "cannot write the exit record");
         }
         record

@@ -20,8 +20,9 @@ pub fn read(dir: &Path) -> io::Result<Option<ExitRecord>> {
     }
 }
 
-/// Writes the record so that it is there whole or not at all, even if the machine stops.
-pub fn write(dir: &Path, record: &ExitRecord) -> io::Result<()> {
+/// Writes the record so that it is there whole or not at all, whoever is killed meanwhile, and returns its file: once that
+/// is synced, the machine may stop as well. A disk takes its time for that, which nobody needs to wait for.
+pub fn write(dir: &Path, record: &ExitRecord) -> io::Result<File> {
     let temporary = dir.join(format!(".{EXIT}"));
     let mut file = OpenOptions::new()
         .write(true)
@@ -30,8 +31,8 @@ pub fn write(dir: &Path, record: &ExitRecord) -> io::Result<()> {
         .mode(0o600)
         .open(&temporary)?;
     file.write_all(&serde_json::to_vec(record)?)?;
-    file.sync_data()?;
-    fs::rename(&temporary, dir.join(EXIT))
+    fs::rename(&temporary, dir.join(EXIT))?;
+    Ok(file)
 }
 
 /// Returns the record of a container whose shim is gone.

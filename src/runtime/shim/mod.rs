@@ -566,7 +566,8 @@ impl Shim {
         let Some((record, _)) = self.ended.clone() else {
             return;
         };
-        if let Err(error) = record::write(&self.plan.dir, &record) {
+        let written = record::write(&self.plan.dir, &record);
+        if let Err(error) = &written {
             let report = Report::Warning(format!("cannot write the exit record: {error}"));
             for engine in &self.engines {
                 tell(engine, &report, &[]);
@@ -580,6 +581,9 @@ impl Shim {
         let report = Report::Exited(record);
         for engine in &self.engines {
             tell(engine, &report, &[]);
+        }
+        if let Ok(file) = written {
+            let _ = file.sync_data();
         }
         self.announced = Some(Instant::now() + PATIENCE);
     }
