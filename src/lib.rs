@@ -28,6 +28,7 @@ pub mod image;
 pub mod model;
 pub mod net;
 pub mod os;
+pub mod parallel;
 pub mod plan;
 pub mod rootless;
 pub mod runtime;

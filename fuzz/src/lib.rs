@@ -9,5 +9,7 @@
 pub mod file;
 #[path = "../../src/model/mod.rs"]
 pub mod model;
+#[path = "../../src/parallel.rs"]
+pub mod parallel;
 #[path = "../../src/yaml/mod.rs"]
 pub mod yaml;

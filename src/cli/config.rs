@@ -156,18 +156,30 @@ async fn rendered(args: &Args, context: &Context) -> Result<ExitCode, CommandErr
         let model = load_model(&load_options(args, context)).map_err(|error| context.load_failure(error))?;
         context.warn(&model.warnings, &model.sources);
         let root = sorted(&plain(&model.root), format);
+        if args.quiet && format == Format::Yaml {
+            return Ok(ExitCode::SUCCESS);
+        }
         match format {
             Format::Json => json(&root.with_null_lists())?,
             Format::Yaml => root.to_yaml(),
         }
     } else {
         let project = project(args, context).await?;
+        // The process ends soon; taking a large project apart would only keep its user waiting.
+        let project = std::mem::ManuallyDrop::new(project);
+        // Nobody reads it, and any project can be written as YAML.
+        if args.quiet && format == Format::Yaml {
+            return Ok(ExitCode::SUCCESS);
+        }
         let text = match format {
             Format::Json => {
                 ssh_keys_in_json(&project)?;
                 json(&project.emit(Dialect::Json))?
             }
-            Format::Yaml => project.emit(Dialect::Yaml).to_yaml(),
+            Format::Yaml => {
+                let value = std::mem::ManuallyDrop::new(project.emit(Dialect::Yaml));
+                value.to_yaml()
+            }
         };
         // A file made of this output must mean the same when it is read again.
         text.replace('$', "$$")
@@ -382,6 +394,12 @@ fn variables(args: &Args, context: &Context) -> Result<String, CommandError> {
     let mut found: BTreeMap<String, Variable> = BTreeMap::new();
     for variable in interpolate::variables(&model.root) {
         found.insert(variable.name.clone(), variable);
+    }
+    if args.format.as_deref() == Some("yaml") {
+        // docker compose writes these through Go's encoder as they are, names of fields and all.
+        let options = serde_yaml::ser_options! { indent_step: 4, prefer_block_scalars: false };
+        return serde_yaml::to_string_with_options(&found, options)
+            .map_err(|error| CommandError::message(error.to_string()));
     }
     if args.format.as_deref() == Some("json") {
         let entries = found

@@ -1,19 +1,31 @@
 //! Short forms become long ones, and defaults are filled in.
 // compose-go transform/
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use crate::model::{Dialect, Emit, parse_mount, parse_ports};
-use crate::yaml::{Diagnostic, Mapping, Node, Span, Value};
+use crate::yaml::{Diagnostic, Diagnostics, Mapping, Node, Span, Value};
 
 use super::tree::{as_list, at_mut, each_entry, each_service, entry, go_format, go_type, object};
+
+/// How many ports a project's short forms may stand for: every port there is, once for each of two protocols.
+pub const MOST_PORTS: usize = 2 << 16;
 
 /// Warnings that come up on the way.
 pub type Warnings = Vec<Diagnostic>;
 
 /// Brings every attribute into its long form.
 ///
-/// With `lenient`, what cannot be read stays as it is: variables may still stand in it.
-pub fn canonical(root: &mut Node, lenient: bool, warnings: &mut Warnings) -> Result<(), Diagnostic> {
-    each_service(root, |name, service| canonical_service(name, service, lenient))?;
+/// `ports_left` says how many more ports short forms may stand for. With `lenient`, what cannot be read stays as it is: variables may still stand in it.
+pub fn canonical(
+    root: &mut Node,
+    lenient: bool,
+    ports_left: &AtomicUsize,
+    warnings: &mut Warnings,
+) -> Result<(), Diagnostics> {
+    each_service(root, |name, service| {
+        canonical_service(name, service, lenient, ports_left)
+    })?;
     for section in ["networks", "volumes", "secrets", "configs"] {
         each_entry(root, section, |name, resource| {
             canonical_external(&format!("{section}.{name}"), resource, warnings)
@@ -29,18 +41,25 @@ pub fn canonical(root: &mut Node, lenient: bool, warnings: &mut Warnings) -> Res
     Ok(())
 }
 
-fn canonical_service(name: &str, service: &mut Node, lenient: bool) -> Result<(), Diagnostic> {
+fn canonical_service(
+    name: &str,
+    service: &mut Node,
+    lenient: bool,
+    ports_left: &AtomicUsize,
+) -> Result<(), Diagnostics> {
+    let mut wrong = Vec::new();
+    let mut note = |result: Result<(), Diagnostic>| wrong.extend(result.err());
     let path = |attribute: &str| format!("services.{name}.{attribute}");
     if let Some(build) = service.get_mut("build") {
         if build.as_str().is_some() {
             *build = object("context", build.clone());
         }
-        file_references(build.get_mut("secrets"), &path("build.secrets"))?;
+        note(file_references(build.get_mut("secrets"), &path("build.secrets")));
         if let Some(contexts) = build.get_mut("additional_contexts") {
-            key_values(contexts, &path("build.additional_contexts"))?;
+            note(key_values(contexts, &path("build.additional_contexts")));
         }
         if let Some(ssh) = build.get_mut("ssh") {
-            ssh_keys(ssh)?;
+            note(ssh_keys(ssh));
         }
         for attribute in ["provenance", "sbom"] {
             if let Some(node) = build.get_mut(attribute)
@@ -51,12 +70,12 @@ fn canonical_service(name: &str, service: &mut Node, lenient: bool) -> Result<()
         }
     }
     if let Some(dependencies) = service.get_mut("depends_on") {
-        depends_on(dependencies, &path("depends_on"))?;
+        note(depends_on(dependencies, &path("depends_on")));
     }
     if let Some(files) = service.get_mut("env_file") {
-        env_files(files)?;
+        note(env_files(files));
     }
-    for attribute in ["label_file", "dns", "dns_search", "tmpfs"] {
+    for attribute in ["label_file", "dns"] {
         if let Some(list) = service.get_mut(attribute) {
             string_or_list(list);
         }
@@ -81,12 +100,12 @@ fn canonical_service(name: &str, service: &mut Node, lenient: bool) -> Result<()
             .collect();
         names.value = Value::Mapping(mapping);
     }
-    check_ulimits(service.get("ulimits"), &path("ulimits"))?;
+    note(check_ulimits(service.get("ulimits"), &path("ulimits")));
     let build_limits = service.get("build").and_then(|build| build.get("ulimits"));
-    check_ulimits(build_limits, &path("build.ulimits"))?;
+    note(check_ulimits(build_limits, &path("build.ulimits")));
     if let Some(mounts) = service.get_mut("volumes").and_then(Node::as_sequence_mut) {
         for item in mounts {
-            mount_object(item, lenient)?;
+            note(mount_object(item, lenient));
         }
     }
     if let Some(options) = at_mut(service, &["provider", "options"]).and_then(Node::as_mapping_mut) {
@@ -111,15 +130,18 @@ fn canonical_service(name: &str, service: &mut Node, lenient: bool) -> Result<()
     }
     if let Some(devices) = service.get_mut("devices").and_then(Node::as_sequence_mut) {
         for device in devices {
-            device_object(device, lenient)?;
+            note(device_object(device, lenient));
         }
     }
-    file_references(service.get_mut("secrets"), &path("secrets"))?;
-    file_references(service.get_mut("configs"), &path("configs"))?;
+    note(file_references(service.get_mut("secrets"), &path("secrets")));
+    note(file_references(service.get_mut("configs"), &path("configs")));
     if let Some(ports) = service.get_mut("ports") {
-        port_objects(ports, &path("ports"), lenient)?;
+        wrong.extend(port_objects(ports, &path("ports"), lenient, ports_left));
     }
-    Ok(())
+    match wrong.is_empty() {
+        true => Ok(()),
+        false => Err(Diagnostics(wrong)),
+    }
 }
 
 fn check_ulimits(limits: Option<&Node>, path: &str) -> Result<(), Diagnostic> {
@@ -290,28 +312,36 @@ fn device_object(node: &mut Node, lenient: bool) -> Result<(), Diagnostic> {
     Ok(())
 }
 
-fn port_objects(node: &mut Node, path: &str, lenient: bool) -> Result<(), Diagnostic> {
+/// Makes objects of the ports, and returns what is wrong with them.
+fn port_objects(node: &mut Node, path: &str, lenient: bool, left: &AtomicUsize) -> Vec<Diagnostic> {
     let mut ports = Vec::new();
+    let mut wrong = Vec::new();
     for item in as_list(node) {
         match &item.value {
             Value::Int(_) | Value::String(_) => match parse_ports(&go_format(item)) {
-                Ok(parsed) => ports.extend(
-                    parsed
-                        .iter()
-                        .map(|port| from_value(port.emit(Dialect::Yaml), item.span)),
-                ),
-                Err(_) if lenient => return Ok(()),
-                Err(error) => return Err(Diagnostic::error(error.to_string()).at(item.span)),
+                Ok(parsed) => {
+                    let count = parsed.len();
+                    let take = |left: usize| left.checked_sub(count);
+                    if left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).is_err() {
+                        let message = format!("{path}: the project has more than {MOST_PORTS} ports");
+                        wrong.push(Diagnostic::error(message).at(item.span));
+                        return wrong;
+                    }
+                    let parsed = parsed.iter();
+                    ports.extend(parsed.map(|port| from_value(port.emit(Dialect::Yaml), item.span)));
+                }
+                Err(_) if lenient => return Vec::new(),
+                Err(error) => wrong.push(Diagnostic::error(error.to_string()).at(item.span)),
             },
             Value::Mapping(_) => ports.push(item.clone()),
             _ => {
                 let message = format!("{path}: invalid type {} for port", go_type(item));
-                return Err(Diagnostic::error(message).at(item.span));
+                wrong.push(Diagnostic::error(message).at(item.span));
             }
         }
     }
     node.value = Value::Sequence(ports);
-    Ok(())
+    wrong
 }
 
 fn canonical_external(path: &str, resource: &mut Node, warnings: &mut Warnings) -> Result<(), Diagnostic> {
@@ -348,7 +378,7 @@ fn canonical_external(path: &str, resource: &mut Node, warnings: &mut Warnings) 
 
 /// Fills in what is true when a file says nothing.
 // compose-go transform/defaults.go
-pub fn set_defaults(root: &mut Node) -> Result<(), Diagnostic> {
+pub fn set_defaults(root: &mut Node) -> Result<(), Diagnostics> {
     each_service(root, |_, service| {
         if let Some(build) = service.get_mut("build") {
             let span = build.span;
@@ -389,7 +419,7 @@ pub fn set_defaults(root: &mut Node) -> Result<(), Diagnostic> {
         }
         device_requests(service.get_mut("gpus"));
         device_requests(at_mut(service, &["deploy", "resources", "reservations", "devices"]));
-        Ok(())
+        Ok::<(), Diagnostic>(())
     })
 }
 
@@ -408,7 +438,7 @@ fn device_requests(list: Option<&mut Node>) {
 /// Removes empty items of lists in which they mean nothing.
 // compose-go loader/omitEmpty.go
 pub fn omit_empty(root: &mut Node) -> Result<(), Diagnostic> {
-    each_service(root, |_, service| {
+    each_entry(root, "services", |_, service| {
         if let Some(servers) = service.get_mut("dns").and_then(Node::as_sequence_mut) {
             servers.retain(|server| !server.is_null() && server.as_str() != Some(""));
         }

@@ -4,15 +4,15 @@
 use std::collections::BTreeMap;
 
 use crate::model::{Project, Service};
-use crate::yaml::{Diagnostic, Node, closest};
+use crate::yaml::{Diagnostic, Diagnostics, Node, closest};
 
-use super::load::deepest_key;
+use super::load::{MOST_ERRORS, deepest_key};
 use super::tree::{as_list, each_entry, each_service};
 
 const INVALID: &str = "invalid compose project";
 
 /// Checks a canonical tree before paths are resolved.
-pub fn check_tree(root: &mut Node) -> Result<(), Diagnostic> {
+pub fn check_tree(root: &mut Node) -> Result<(), Diagnostics> {
     each_entry(root, "volumes", check_volume)?;
     each_entry(root, "configs", |name, config| {
         check_file_object(&format!("configs.{name}"), config, &["file", "environment", "content"])
@@ -192,7 +192,11 @@ impl ServiceCheck<'_> {
         defined: impl Iterator<Item = &'k String>,
     ) {
         let name = self.name;
-        let meant = closest(reference, defined.map(String::as_str));
+        // To compare with every name that there is takes its time, and nobody reads so many errors.
+        let meant = match self.found.len() {
+            0..MOST_ERRORS => closest(reference, defined.map(String::as_str)),
+            _ => None,
+        };
         let help = match meant {
             Some(meant) => format!("did you mean `{meant}`?"),
             None => format!("define it under `{section}:` at the top level of the file"),
@@ -342,7 +346,12 @@ impl ServiceCheck<'_> {
             if self.known.contains_key(dependency) || (disabled && !how.required) {
                 continue;
             }
-            let help = match closest(dependency, self.known.keys().map(String::as_str)) {
+            let known = self.known.keys().map(String::as_str);
+            let meant = match self.found.len() {
+                0..MOST_ERRORS => closest(dependency, known),
+                _ => None,
+            };
+            let help = match meant {
                 _ if disabled => Some(format!(
                     "`{dependency}` is turned off by its profiles: turn one on, or write `required: false`"
                 )),

@@ -1,6 +1,9 @@
 //! Services that take over the settings of others.
 // compose-go loader/extends.go
 
+use std::cell::RefCell;
+use std::collections::HashMap;
+
 use super::load::{ComposeFile, Loader, Place, Purpose, Variables};
 use super::merge::merge_service;
 use super::paths::{directory_of, is_remote};
@@ -14,6 +17,16 @@ struct Scope<'a> {
     file: &'a str,
     place: &'a Place,
     variables: &'a Variables,
+    /// The files that are extended, each read once; one is not here while it is in use.
+    bases: RefCell<HashMap<String, Base>>,
+}
+
+/// Another file whose services are extended.
+struct Base {
+    services: Mapping,
+    resets: Resets,
+    /// What is said each time the file is read.
+    warnings: Vec<Diagnostic>,
 }
 
 impl Loader<'_> {
@@ -37,6 +50,7 @@ impl Loader<'_> {
             file: &file.name,
             place,
             variables,
+            bases: RefCell::default(),
         };
         let names: Vec<String> = services.keys().map(str::to_owned).collect();
         for name in names {
@@ -86,7 +100,7 @@ impl Loader<'_> {
             None => (extends.as_str().unwrap_or_default(), None),
         };
         let known = resets.len();
-        let mut other;
+        let mut other = None;
         let mut tracked = scope.file.to_owned();
         let services_of_base = match file {
             Some(file) => {
@@ -95,10 +109,16 @@ impl Loader<'_> {
                     return Err(Diagnostic::error(message).at(file.span).into());
                 };
                 tracked = path.to_owned();
-                let (services, of_file) = self.base_services(name, reference, path, extends, scope)?;
-                resets.push(of_file);
-                other = services;
-                &mut other
+                let read_before = scope.bases.borrow_mut().remove(path);
+                let base = match read_before.filter(|base| base.services.contains_key(reference)) {
+                    Some(base) => {
+                        self.warnings.extend(base.warnings.iter().cloned());
+                        base
+                    }
+                    None => self.base(name, reference, path, extends, scope)?,
+                };
+                resets.push(base.resets.clone());
+                &mut other.insert(base).services
             }
             None => {
                 if !services.contains_key(reference) {
@@ -113,6 +133,7 @@ impl Loader<'_> {
                 &mut *services
             }
         };
+        let path_of_base = tracked.clone();
         let step = (tracked, name.to_owned());
         if trail.contains(&step) {
             trail.push(step);
@@ -121,6 +142,9 @@ impl Loader<'_> {
         trail.push(step);
         let base = self.extend(reference, services_of_base, scope, trail, resets)?;
         trail.pop();
+        if let Some(other) = other {
+            scope.bases.borrow_mut().insert(path_of_base, other);
+        }
         let Some(mut base) = base else {
             resets.truncate(known);
             return Ok(Some(service));
@@ -139,15 +163,15 @@ impl Loader<'_> {
         Ok(Some(merged))
     }
 
-    /// Reads the services of another file.
-    fn base_services(
+    /// Reads another file.
+    fn base(
         &mut self,
         name: &str,
         reference: &str,
         path: &str,
         extends: &Node,
         scope: &Scope<'_>,
-    ) -> Result<(Mapping, Resets), Diagnostics> {
+    ) -> Result<Base, Diagnostics> {
         let local = if is_remote(path) {
             local_path(path, self.options).map_err(|error| error.at(extends.span))?
         } else if path.starts_with('/') {
@@ -156,6 +180,7 @@ impl Loader<'_> {
             super::paths::join(&scope.place.absolute, path)
         };
         let quoted = go_quote(name);
+        let warnings = self.warnings.len();
         let mut file = self.read_file(&local).map_err(|error| at(error, extends))?;
         let place = Place {
             absolute: directory_of(&local),
@@ -195,7 +220,11 @@ impl Loader<'_> {
         }
         self.resolve_paths(&mut tree, &place.relative)?;
         let services = tree.get_mut("services").and_then(Node::as_mapping_mut);
-        Ok((services.map(std::mem::take).unwrap_or_default(), resets))
+        Ok(Base {
+            services: services.map(std::mem::take).unwrap_or_default(),
+            resets,
+            warnings: self.warnings[warnings..].to_vec(),
+        })
     }
 }
 

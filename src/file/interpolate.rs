@@ -26,12 +26,7 @@ impl<'a> Interpolator<'a> {
         }
     }
 
-    /// Interpolates a whole document.
-    pub fn document(&mut self, root: &mut Node) {
-        self.node(root, &mut Vec::new());
-    }
-
-    /// Interpolates one value that stands at `path`.
+    /// Interpolates the value that stands at `path`.
     pub fn at<'n>(&mut self, node: &'n mut Node, path: &[&'n str]) {
         let mut path = path.to_vec();
         self.node(node, &mut path);
@@ -320,13 +315,15 @@ fn float(text: &str) -> Result<f64, String> {
 }
 
 /// A variable that a file mentions, for `config --variables`.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub struct Variable {
     pub name: String,
-    pub required: bool,
+    #[serde(rename = "defaultvalue")]
     pub default_value: String,
     /// What `${NAME+word}` puts in place of a value.
+    #[serde(rename = "presencevalue")]
     pub presence_value: String,
+    pub required: bool,
 }
 
 /// Returns every variable that the values of a document mention, in the order they are met; those inside the words
@@ -385,7 +382,7 @@ mod tests {
         let mut root = parse(&mut sources, id).unwrap().remove(0);
         let lookup = |name: &str| (name == "FOO").then(|| "first".to_owned());
         let mut interpolator = Interpolator::new(&sources, &lookup);
-        interpolator.document(&mut root);
+        interpolator.at(&mut root, &[]);
         let found = interpolator.errors.into_iter().chain(interpolator.warnings);
         let messages = found.map(|diagnostic| {
             let (line, column) = sources.position(diagnostic.span.unwrap());

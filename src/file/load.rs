@@ -3,9 +3,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
+use std::sync::atomic::AtomicUsize;
 
 use super::advice::{advise, once_per_place};
-use super::canonical::{canonical, omit_empty, set_defaults};
+use super::canonical::{MOST_PORTS, canonical, omit_empty, set_defaults};
 use super::checks::{check_project, check_tree};
 use super::discover::{Setup, discover, normalize_project_name};
 use super::environment::{EnvironmentReader, read_error};
@@ -18,13 +19,21 @@ use super::reset::Resets;
 use super::schema::{self, Violation};
 use super::tree::each_entry;
 use super::unique::enforce_unicity;
+use super::without_effect::{self, WithoutEffect};
 use crate::model::decode::Decoder;
 use crate::model::{Dependencies, Project};
+use crate::parallel::in_parts;
 use crate::yaml::{
     Diagnostic, Diagnostics, MAX_SOURCE_BYTES, Mapping, Node, SourceId, Sources, Span, Stream, Value, parse_stream,
 };
 
 pub(super) type Variables = BTreeMap<String, String>;
+
+/// Nobody reads more errors at once; files with many are made by programs.
+pub(super) const MOST_ERRORS: usize = 100;
+
+/// How many files a project may be made of; includes that include each other twice are soon more.
+const MOST_FILES: usize = 10_000;
 
 /// Where a group of files lies.
 #[derive(Clone)]
@@ -60,14 +69,16 @@ pub(super) struct Loader<'o> {
     pub compose_sources: Vec<SourceId>,
     home: Option<String>,
     warned_of_version: BTreeSet<String>,
+    ports_left: AtomicUsize,
 }
 
 /// Loads a project.
 pub fn load(options: &LoadOptions) -> Result<Loaded, LoadError> {
     let mut loader = Loader::new(options);
     match loader.project() {
-        Ok((project, env_files)) => Ok(Loaded {
+        Ok((project, without_effect, env_files)) => Ok(Loaded {
             project,
+            without_effect,
             warnings: loader.warnings,
             sources: loader.sources,
             env_files,
@@ -131,14 +142,18 @@ impl<'o> Loader<'o> {
             compose_sources: Vec::new(),
             home: options.environment.get("HOME").cloned(),
             warned_of_version: BTreeSet::new(),
+            ports_left: AtomicUsize::new(MOST_PORTS),
         }
     }
 
     pub(super) fn failure(self, mut diagnostics: Diagnostics) -> LoadError {
+        let more = diagnostics.0.len().saturating_sub(MOST_ERRORS + 1);
+        diagnostics.0.truncate(MOST_ERRORS + 1);
         once_per_place(&mut diagnostics.0);
         for diagnostic in &mut diagnostics.0 {
             advise(diagnostic, &self.sources);
         }
+        diagnostics.0.extend(more_errors(more));
         LoadError {
             diagnostics,
             warnings: self.warnings,
@@ -179,7 +194,7 @@ impl<'o> Loader<'o> {
         Ok((root, name, setup))
     }
 
-    fn project(&mut self) -> Result<(Project, Vec<String>), Diagnostics> {
+    fn project(&mut self) -> Result<(Project, Vec<WithoutEffect>, Vec<String>), Diagnostics> {
         let (root, name, setup) = self.model()?;
         let mut project = typed(&root)?;
         project.name = name;
@@ -206,7 +221,11 @@ impl<'o> Loader<'o> {
             .map_err(|error| of_service(error, "label_file", &root))?;
         self.select(&mut project)?;
         project.memory_limit_places = memory_limit_places(&root, &self.sources);
-        Ok((project, setup.env_files))
+        let without_effect = match self.options.find_without_effect {
+            true => without_effect::find(&root, &project),
+            false => Vec::new(),
+        };
+        Ok((project, without_effect, setup.env_files))
     }
 
     /// Turns on and off what the command line asks for.
@@ -246,6 +265,12 @@ impl<'o> Loader<'o> {
         let name = path.to_owned();
         let id = self.sources.add_bytes(path, bytes)?;
         self.compose_sources.push(id);
+        if self.compose_sources.len() > MOST_FILES {
+            let message = format!("the project is made of more than {MOST_FILES} files, the last of them {path}");
+            return Err(Diagnostic::error(message)
+                .help("does a file include others that include it, or the same ones again and again?")
+                .into());
+        }
         Ok(ComposeFile { name, id, stream: None })
     }
 
@@ -347,7 +372,9 @@ impl<'o> Loader<'o> {
         if resolve_paths {
             self.resolve_paths(&mut root, &place.relative)?;
         }
-        resolve_contents(&mut root, variables)?;
+        if self.options.interpolate {
+            resolve_contents(&mut root, variables)?;
+        }
         Ok(root)
     }
 
@@ -357,7 +384,7 @@ impl<'o> Loader<'o> {
             directory,
             home: self.home.as_deref(),
         };
-        Ok(base.resolve(root)?)
+        base.resolve(root)
     }
 
     /// Loads one file on top of earlier ones.
@@ -408,7 +435,12 @@ impl<'o> Loader<'o> {
             if purpose == Purpose::Project {
                 self.validate(&mut tree, file)?;
             }
-            canonical(&mut tree, !self.options.interpolate, &mut self.warnings)?;
+            canonical(
+                &mut tree,
+                !self.options.interpolate,
+                &self.ports_left,
+                &mut self.warnings,
+            )?;
             omit_empty(&mut tree)?;
             enforce_unicity(&mut tree)?;
             root = Some(tree);
@@ -422,11 +454,32 @@ impl<'o> Loader<'o> {
     }
 
     fn interpolate(&mut self, document: &mut Node, variables: &Variables) -> Result<(), Diagnostics> {
-        let lookup = |name: &str| variables.get(name).cloned();
-        let mut interpolator = Interpolator::new(&self.sources, &lookup);
-        interpolator.document(document);
-        let (errors, warnings) = (interpolator.errors, interpolator.warnings);
-        self.warnings.extend(warnings);
+        let sources = &self.sources;
+        let fill_in = |part: Vec<(Vec<&str>, &mut Node)>| {
+            let lookup = |name: &str| variables.get(name).cloned();
+            let mut interpolator = Interpolator::new(sources, &lookup);
+            for (path, node) in part {
+                interpolator.at(node, &path);
+            }
+            (interpolator.errors, interpolator.warnings)
+        };
+        let mut errors = Vec::new();
+        let top = document.as_mapping_mut();
+        for (section, entry) in top.into_iter().flat_map(Mapping::iter_mut) {
+            let values = match &mut entry.node.value {
+                Value::Mapping(services) if section == "services" => {
+                    let services = services.iter_mut();
+                    services
+                        .map(|(name, entry)| (vec![section, name], &mut entry.node))
+                        .collect()
+                }
+                _ => vec![(vec![section], &mut entry.node)],
+            };
+            for (wrong, doubtful) in in_parts(values, fill_in) {
+                errors.extend(wrong);
+                self.warnings.extend(doubtful);
+            }
+        }
         if errors.is_empty() {
             Ok(())
         } else {
@@ -439,10 +492,13 @@ impl<'o> Loader<'o> {
         if !violations.is_empty() {
             let services = tree.get("services").and_then(Node::as_mapping);
             let service = services.and_then(|services| services.keys().next());
-            let found = violations
+            let more = violations.len().saturating_sub(MOST_ERRORS);
+            let mut found: Vec<Diagnostic> = violations
                 .into_iter()
+                .take(MOST_ERRORS)
                 .map(|violation| describe(violation, &file.name, service))
                 .collect();
+            found.extend(more_errors(more));
             return Err(Diagnostics(found));
         }
         let Some(version) = tree.as_mapping_mut().and_then(|top| top.remove("version")) else {
@@ -460,6 +516,11 @@ impl<'o> Loader<'o> {
         }
         Ok(())
     }
+}
+
+/// Says that there are more errors than are shown.
+fn more_errors(count: usize) -> Option<Diagnostic> {
+    (count > 0).then(|| Diagnostic::error(format!("there are {count} more errors like these")))
 }
 
 /// Places what is wrong with a file of a service at the attribute that names it.
@@ -480,7 +541,7 @@ fn describe(violation: Violation, file: &str, service: Option<&str>) -> Diagnost
     if let Some((first, _)) = unknown.next() {
         diagnostic.help = schema::advice(first, &violation, service);
     }
-    for (key, span) in unknown {
+    for (key, span) in unknown.take(MOST_ERRORS) {
         let label = schema::advice(key, &violation, service).unwrap_or_default();
         diagnostic.related.push((*span, label));
     }
@@ -512,7 +573,7 @@ fn resolve_contents(root: &mut Node, variables: &Variables) -> Result<(), Diagno
 fn typed(root: &Node) -> Result<Project, Diagnostics> {
     let mut decoder = Decoder::default();
     let mut project = Project {
-        services: decoder.section(root, "services"),
+        services: decoder.services(root),
         networks: decoder.section(root, "networks"),
         volumes: decoder.section(root, "volumes"),
         secrets: decoder.section(root, "secrets"),

@@ -3,14 +3,14 @@
 
 use std::collections::BTreeMap;
 
-use crate::yaml::{Diagnostic, Mapping, Node, Span, Value};
+use crate::yaml::{Diagnostic, Diagnostics, Mapping, Node, Span, Value};
 
 use super::tree::{as_list, each_entry, each_service, entry, go_format};
 
 type Variables = BTreeMap<String, String>;
 
 /// Adds the default network, names of resources, defaults of builds and dependencies that follow from other attributes.
-pub fn normalize(root: &mut Node, project: &str, variables: &Variables) -> Result<(), Diagnostic> {
+pub fn normalize(root: &mut Node, project: &str, variables: &Variables) -> Result<(), Diagnostics> {
     default_network(root)?;
     each_service(root, |name, service| {
         if let Some(pid) = service.get("pid")
@@ -33,8 +33,9 @@ pub fn normalize(root: &mut Node, project: &str, variables: &Variables) -> Resul
 fn default_network(root: &mut Node) -> Result<(), Diagnostic> {
     let mut used = false;
     let span = root.span;
-    each_service(root, |_, service| {
-        if service.get("provider").is_some() || service.get("network_mode").is_some() {
+    each_entry(root, "services", |_, service| {
+        if service.as_mapping().is_none() || service.get("provider").is_some() || service.get("network_mode").is_some()
+        {
             return Ok(());
         }
         match service.get("networks").map(Node::as_mapping) {

@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use crate::yaml::{Diagnostic, Node, Value};
+use crate::yaml::{Diagnostic, Diagnostics, Node, Value};
 
 use super::tree::{at_mut, each_entry, each_service};
 
@@ -17,7 +17,7 @@ pub struct PathBase<'a> {
 
 impl PathBase<'_> {
     /// Makes every path in a canonical tree absolute (or relative to where `directory` is relative to).
-    pub fn resolve(&self, root: &mut Node) -> Result<(), Diagnostic> {
+    pub fn resolve(&self, root: &mut Node) -> Result<(), Diagnostics> {
         each_service(root, |_, service| self.resolve_service(service))?;
         for section in ["configs", "secrets"] {
             each_entry(root, section, |_, resource| {

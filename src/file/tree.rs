@@ -1,6 +1,7 @@
 //! Small steps on a tree of nodes that several phases share.
 
-use crate::yaml::{Diagnostic, Entry, Mapping, Node, Span, Value};
+use crate::parallel::in_parts;
+use crate::yaml::{Diagnostic, Diagnostics, Entry, Mapping, Node, Span, Value};
 
 pub use crate::yaml::{go_format, go_type};
 
@@ -42,17 +43,24 @@ pub fn each_entry(
     Ok(())
 }
 
-/// Calls a function for every service that is a mapping.
-pub fn each_service(
+/// Calls a function for every service that is a mapping, those of a large project at the same time; what is wrong with
+/// each comes back in their order.
+pub fn each_service<E: Into<Diagnostics>>(
     root: &mut Node,
-    mut visit: impl FnMut(&str, &mut Node) -> Result<(), Diagnostic>,
-) -> Result<(), Diagnostic> {
-    each_entry(root, "services", |name, node| {
-        if node.as_mapping().is_some() {
-            visit(name, node)?;
-        }
-        Ok(())
-    })
+    visit: impl Fn(&str, &mut Node) -> Result<(), E> + Sync,
+) -> Result<(), Diagnostics> {
+    let services = root.get_mut("services").and_then(Node::as_mapping_mut);
+    let services: Vec<(&str, &mut Entry)> = services.into_iter().flat_map(Mapping::iter_mut).collect();
+    let wrong = in_parts(services, |part| -> Vec<Diagnostic> {
+        let mappings = part.into_iter().filter(|(_, entry)| entry.node.as_mapping().is_some());
+        let wrong = mappings.filter_map(|(name, entry)| visit(name, &mut entry.node).err());
+        wrong.flat_map(|error| error.into().0).collect()
+    });
+    let wrong = wrong.concat();
+    match wrong.is_empty() {
+        true => Ok(()),
+        false => Err(Diagnostics(wrong)),
+    }
 }
 
 /// Returns the node at a path of keys.

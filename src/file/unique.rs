@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use crate::yaml::{Diagnostic, Node, Value};
+use crate::yaml::{Diagnostic, Diagnostics, Node, Value};
 
 use super::tree::{at_mut, each_entry, each_service, go_format, go_type};
 
@@ -51,46 +51,58 @@ const SERVICE_LISTS: [(&[&str], Identity); 25] = [
 ];
 
 /// Removes entries that a later one of the same list redefines.
-pub fn enforce_unicity(root: &mut Node) -> Result<(), Diagnostic> {
+pub fn enforce_unicity(root: &mut Node) -> Result<(), Diagnostics> {
     each_entry(root, "networks", |name, network| {
-        let path = format!("networks.{name}.labels");
-        unique(network.get_mut("labels"), Identity::Key, &path)?;
-        let path = format!("networks.{name}.ipam.options");
-        unique(at_mut(network, &["ipam", "options"]), Identity::Key, &path)
+        let path = || format!("networks.{name}.labels");
+        unique(network.get_mut("labels"), Identity::Key, path)?;
+        let path = || format!("networks.{name}.ipam.options");
+        unique(at_mut(network, &["ipam", "options"]), Identity::Key, path)
     })?;
     each_service(root, |name, service| {
         for (keys, identity) in &SERVICE_LISTS {
             if service.get(keys[0]).is_none() {
                 continue;
             }
-            let path = format!("services.{name}.{}", keys.join("."));
-            unique(at_mut(service, keys), *identity, &path)?;
+            let path = || format!("services.{name}.{}", keys.join("."));
+            unique(at_mut(service, keys), *identity, path)?;
         }
         if let Some(networks) = service.get_mut("networks").and_then(Node::as_mapping_mut) {
             for (network, entry) in networks.iter_mut() {
                 for list in ["aliases", "link_local_ips"] {
-                    let path = format!("services.{name}.networks.{network}.{list}");
-                    unique(entry.node.get_mut(list), Identity::Key, &path)?;
+                    let path = || format!("services.{name}.networks.{network}.{list}");
+                    unique(entry.node.get_mut(list), Identity::Key, path)?;
                 }
             }
         }
-        Ok(())
+        Ok::<(), Diagnostic>(())
     })
 }
 
-fn unique(list: Option<&mut Node>, identity: Identity, path: &str) -> Result<(), Diagnostic> {
+/// `path` says where the list stands, should something be wrong with it.
+fn unique(list: Option<&mut Node>, identity: Identity, path: impl Fn() -> String) -> Result<(), Diagnostic> {
     let Some(items) = list.and_then(Node::as_sequence_mut) else {
         return Ok(());
     };
-    let mut places: HashMap<String, usize> = HashMap::with_capacity(items.len());
+    // Few keys are compared faster than hashed.
+    const FEW: usize = 16;
+    let many = items.len() > FEW;
+    let mut few: Vec<String> = Vec::new();
+    let mut places: HashMap<String, usize> = HashMap::new();
     let mut kept: Vec<Node> = Vec::with_capacity(items.len());
     for (index, item) in std::mem::take(items).into_iter().enumerate() {
         let place = |error: String| Diagnostic::error(error).at(item.span);
-        let key = key_of(&item, identity, || format!("{path}.[{index}]")).map_err(place)?;
-        match places.get(&key) {
-            Some(&earlier) => kept[earlier] = item,
+        let key = key_of(&item, identity, || format!("{}.[{index}]", path())).map_err(place)?;
+        let earlier = match many {
+            true => places.get(&key).copied(),
+            false => few.iter().position(|known| *known == key),
+        };
+        match earlier {
+            Some(earlier) => kept[earlier] = item,
             None => {
-                places.insert(key, kept.len());
+                match many {
+                    true => drop(places.insert(key, kept.len())),
+                    false => few.push(key),
+                }
                 kept.push(item);
             }
         }

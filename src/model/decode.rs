@@ -7,6 +7,7 @@ use super::{
     Bytes, Command, DeviceCount, Duration, EnvFile, Environment, Extensions, FileMode, HealthTest, Hosts, Key,
     Required, SshKey, SshKeys, Ulimit, Value,
 };
+use crate::parallel::in_parts;
 use crate::yaml::{Node, Span, Value as Yaml, go_format, go_quote, go_type};
 
 /// Something that can be made of a node.
@@ -88,7 +89,32 @@ pub struct Decoder<'n> {
 }
 
 impl<'n> Decoder<'n> {
-    /// Decodes a section of named entries, such as `services`.
+    /// Decodes the services, those of a large project at the same time.
+    pub fn services<T: Decode + Send>(&mut self, root: &'n Node) -> BTreeMap<String, T> {
+        const SECTION: &str = "services";
+        let Some(mapping) = root.get(SECTION).and_then(Node::as_mapping) else {
+            return self.section(root, SECTION);
+        };
+        let mut entries: Vec<(&str, &Node)> = mapping.iter().map(|(key, entry)| (key, &entry.node)).collect();
+        entries.sort_unstable_by_key(|(key, _)| *key);
+        let parts = in_parts(entries, |part| {
+            let mut decoder = Decoder {
+                path: vec![Step::Field(SECTION)],
+                errors: Vec::new(),
+            };
+            let services = part.into_iter();
+            let services = services.map(|(key, node)| (key.to_owned(), decoder.keyed(key, node)));
+            (services.collect::<Vec<_>>(), decoder.errors)
+        });
+        let mut services = BTreeMap::new();
+        for (part, errors) in parts {
+            services.extend(part);
+            self.errors.extend(errors);
+        }
+        services
+    }
+
+    /// Decodes a section of named entries, such as `networks`.
     pub fn section<T: Decode>(&mut self, root: &'n Node, name: &'static str) -> BTreeMap<String, T> {
         self.path.push(Step::Field(name));
         let section = match root.get(name) {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::Value;
 use super::value::natural_order;
+use crate::parallel::{MANY, in_parts};
 
 /// Which of docker compose's two outputs a tree is made for; they leave out different things.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -202,17 +203,21 @@ impl<T: Emit> Emit for Vec<T> {
     }
 }
 
-impl<T: Emit> Emit for BTreeMap<String, T> {
+impl<T: Emit + Sync> Emit for BTreeMap<String, T> {
     fn is_empty(&self) -> bool {
         BTreeMap::is_empty(self)
     }
     fn emit(&self, dialect: Dialect) -> Value {
-        sorted(
-            dialect,
-            self.iter()
-                .map(|(key, value)| (key.clone(), value.emit(dialect)))
-                .collect(),
-        )
+        let emitted = |part: Vec<(&String, &T)>| -> Vec<(String, Value)> {
+            let entries = part.into_iter();
+            entries.map(|(key, value)| (key.clone(), value.emit(dialect))).collect()
+        };
+        let entries: Vec<(&String, &T)> = self.iter().collect();
+        let entries = match entries.len() {
+            0..MANY => emitted(entries),
+            _ => in_parts(entries, emitted).into_iter().flatten().collect(),
+        };
+        sorted(dialect, entries)
     }
 }
 

@@ -239,29 +239,38 @@ impl Tree for Value {
 /// before `a10`.
 // go-yaml sorter.go: keyList.Less
 pub fn natural_order(left: &str, right: &str) -> Ordering {
-    let (a, b): (Vec<char>, Vec<char>) = (left.chars().collect(), right.chars().collect());
+    if left.is_ascii() && right.is_ascii() {
+        return natural(left.as_bytes(), right.as_bytes());
+    }
+    let (left, right): (Vec<char>, Vec<char>) = (left.chars().collect(), right.chars().collect());
+    natural(&left, &right)
+}
+
+fn natural<T: Copy + Into<char>>(left: &[T], right: &[T]) -> Ordering {
+    let a = |index: usize| -> char { left[index].into() };
+    let b = |index: usize| -> char { right[index].into() };
     let mut digits = false;
     let mut index = 0;
-    while index < a.len() && index < b.len() {
-        if a[index] == b[index] {
-            digits = is_digit(a[index]);
+    while index < left.len() && index < right.len() {
+        if a(index) == b(index) {
+            digits = is_digit(a(index));
             index += 1;
             continue;
         }
-        let (al, bl) = (a[index].is_alphabetic(), b[index].is_alphabetic());
+        let (al, bl) = (a(index).is_alphabetic(), b(index).is_alphabetic());
         if al && bl {
-            return a[index].cmp(&b[index]);
+            return a(index).cmp(&b(index));
         }
         if al || bl {
             let less = if digits { al } else { bl };
             return if less { Ordering::Less } else { Ordering::Greater };
         }
         let (mut an, mut bn): (i64, i64) = (0, 0);
-        if a[index] == '0' || b[index] == '0' {
+        if a(index) == '0' || b(index) == '0' {
             let mut back = index;
-            while back > 0 && is_digit(a[back - 1]) {
+            while back > 0 && is_digit(a(back - 1)) {
                 back -= 1;
-                if a[back] != '0' {
+                if a(back) != '0' {
                     an = 1;
                     bn = 1;
                     break;
@@ -269,13 +278,13 @@ pub fn natural_order(left: &str, right: &str) -> Ordering {
             }
         }
         let mut ai = index;
-        while ai < a.len() && is_digit(a[ai]) {
-            an = an.wrapping_mul(10).wrapping_add(i64::from(a[ai] as u32) - 48);
+        while ai < left.len() && is_digit(a(ai)) {
+            an = an.wrapping_mul(10).wrapping_add(i64::from(a(ai) as u32) - 48);
             ai += 1;
         }
         let mut bi = index;
-        while bi < b.len() && is_digit(b[bi]) {
-            bn = bn.wrapping_mul(10).wrapping_add(i64::from(b[bi] as u32) - 48);
+        while bi < right.len() && is_digit(b(bi)) {
+            bn = bn.wrapping_mul(10).wrapping_add(i64::from(b(bi) as u32) - 48);
             bi += 1;
         }
         if an != bn {
@@ -284,9 +293,9 @@ pub fn natural_order(left: &str, right: &str) -> Ordering {
         if ai != bi {
             return ai.cmp(&bi);
         }
-        return a[index].cmp(&b[index]);
+        return a(index).cmp(&b(index));
     }
-    a.len().cmp(&b.len())
+    left.len().cmp(&right.len())
 }
 
 // Go asks unicode.IsDigit; only the ASCII digits have a value in its arithmetic.

@@ -10,8 +10,11 @@ use super::{Diagnostic, Diagnostics, Mapping, Node, SourceId, Sources, Span, Val
 /// How deep a document may nest, aliases expanded.
 pub const MAX_DEPTH: usize = 256;
 
-/// How many values a document may have, aliases expanded.
+/// How many values a file may have, aliases expanded.
 pub const MAX_NODES: usize = 400_000;
+
+/// How many values all files together may have: they may include each other many times.
+const MAX_NODES_OF_ALL: usize = 4 * MAX_NODES;
 
 /// How large a source may be.
 pub const MAX_SOURCE_BYTES: usize = 16 << 20;
@@ -59,13 +62,17 @@ impl Failure {
 /// Reads a YAML stream as [`parse`] does, and keeps what comes before the first thing that is wrong: documents are
 /// looked at one by one, and an earlier one may be wrong in another way.
 pub fn parse_stream(sources: &mut Sources, id: SourceId) -> Stream {
+    let mut left = MAX_NODES.min(MAX_NODES_OF_ALL.saturating_sub(sources.values));
+    let before = left;
     let (documents, broken) = read(sources, id);
     let mut found = Vec::new();
     let mut roots = Vec::new();
     let mut unprefixed = Vec::new();
     for document in documents {
-        let mut composer = Composer::new(&document);
+        let mut composer = Composer::new(&document, left);
         let root = composer.node(document.root);
+        left -= composer.built.min(left);
+        let exhausted = composer.exhausted;
         for diagnostic in &mut composer.structure {
             name_lines(sources, diagnostic);
         }
@@ -75,7 +82,11 @@ pub fn parse_stream(sources: &mut Sources, id: SourceId) -> Stream {
         if found.is_empty() && unprefixed.is_empty() {
             roots.extend(root);
         }
+        if exhausted {
+            break;
+        }
     }
+    sources.values += before - left;
     for diagnostic in &mut found {
         name_source(sources, id, diagnostic);
     }
@@ -110,7 +121,7 @@ fn name_lines(sources: &Sources, diagnostic: &mut Diagnostic) {
     }
 }
 
-fn read(sources: &Sources, id: SourceId) -> (Vec<Document>, Option<Diagnostics>) {
+fn read(sources: &Sources, id: SourceId) -> (Vec<Document<'_>>, Option<Diagnostics>) {
     let text = sources.text(id);
     if text.len() > MAX_SOURCE_BYTES {
         let limit = MAX_SOURCE_BYTES >> 20;
@@ -161,12 +172,14 @@ impl<'d> Defined<'d> {
 }
 
 struct Composer<'d> {
-    document: &'d Document,
+    document: &'d Document<'d>,
     /// The keys and positions that lead to the value at hand.
     path: Vec<PathPart<'d>>,
     /// The collections around the value at hand, with the length of the path that leads to each.
     open: Vec<(RawId, usize)>,
+    /// How many values were made, and how many may be.
     built: usize,
+    limit: usize,
     exhausted: bool,
     /// Places already complained about: an alias leads to the same place again.
     seen: HashSet<(u32, u32)>,
@@ -182,12 +195,13 @@ enum PathPart<'d> {
 }
 
 impl<'d> Composer<'d> {
-    fn new(document: &'d Document) -> Self {
+    fn new(document: &'d Document<'d>, limit: usize) -> Self {
         Self {
             document,
             path: Vec::new(),
             open: Vec::new(),
             built: 0,
+            limit,
             exhausted: false,
             seen: HashSet::new(),
             structure: Vec::new(),
@@ -207,7 +221,7 @@ impl<'d> Composer<'d> {
             return self.exhaust(format!("yaml: exceeded max depth of {MAX_DEPTH}"), raw.span);
         }
         self.built += 1;
-        if self.built > MAX_NODES {
+        if self.built > self.limit {
             return self.exhaust("yaml: document contains excessive aliasing".into(), raw.span);
         }
         let value = match &raw.kind {

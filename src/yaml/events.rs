@@ -1,5 +1,6 @@
 //! Parser events become a raw tree: one document's nodes in an arena, aliases still pointing at their anchors.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 
 use granit_parser::{Event, Parser, ScalarStyle as ParsedStyle, StructureStyle};
@@ -12,16 +13,16 @@ use super::{Diagnostic, Diagnostics, ScalarStyle, SourceId, Span, Tag};
 pub(super) type RawId = usize;
 
 #[derive(Debug)]
-pub(super) struct RawNode {
-    pub kind: RawKind,
+pub(super) struct RawNode<'t> {
+    pub kind: RawKind<'t>,
     pub span: Span,
     pub tag: Option<Tag>,
     pub core_tag: Option<CoreTag>,
 }
 
 #[derive(Debug)]
-pub(super) enum RawKind {
-    Scalar { text: String, style: ScalarStyle },
+pub(super) enum RawKind<'t> {
+    Scalar { text: Cow<'t, str>, style: ScalarStyle },
     Sequence(Vec<RawId>),
     Mapping(Vec<(RawId, RawId)>),
     Alias(RawId),
@@ -29,8 +30,8 @@ pub(super) enum RawKind {
 
 /// One document of a stream, as it was written.
 #[derive(Debug)]
-pub(super) struct Document {
-    pub nodes: Vec<RawNode>,
+pub(super) struct Document<'t> {
+    pub nodes: Vec<RawNode<'t>>,
     pub root: RawId,
 }
 
@@ -46,7 +47,7 @@ struct Frame {
 }
 
 /// Reads all documents of `text`, up to the first that cannot be read.
-pub(super) fn read(source: SourceId, text: &str, node_limit: usize) -> (Vec<Document>, Option<Diagnostics>) {
+pub(super) fn read(source: SourceId, text: &str, node_limit: usize) -> (Vec<Document<'_>>, Option<Diagnostics>) {
     let options = granit_parser::options! {
         flow_nesting_limit: NESTING_LIMIT,
         block_nesting_limit: NESTING_LIMIT,
@@ -85,14 +86,14 @@ pub(super) fn read(source: SourceId, text: &str, node_limit: usize) -> (Vec<Docu
 struct Builder<'t> {
     source: SourceId,
     text: &'t str,
-    documents: Vec<Document>,
-    nodes: Vec<RawNode>,
+    documents: Vec<Document<'t>>,
+    nodes: Vec<RawNode<'t>>,
     root: Option<RawId>,
     frames: Vec<Frame>,
     anchors: HashMap<usize, RawId>,
 }
 
-impl Builder<'_> {
+impl<'t> Builder<'t> {
     fn open_collections(&self) -> Vec<Open> {
         self.frames.iter().map(|frame| frame.open).collect()
     }
@@ -102,7 +103,7 @@ impl Builder<'_> {
         Span::new(self.source, range.start, range.end)
     }
 
-    fn event(&mut self, event: Event<'_>, span: &granit_parser::Span) -> Result<(), Diagnostics> {
+    fn event(&mut self, event: Event<'t>, span: &granit_parser::Span) -> Result<(), Diagnostics> {
         let in_flow = self.frames.last().is_some_and(|frame| frame.open.flow);
         if !in_flow
             && event.is_node()
@@ -128,9 +129,9 @@ impl Builder<'_> {
                 let (tag, core_tag) = tags(tag.as_deref());
                 // A missing value arrives as a `~` that covers nothing.
                 let text = if span.is_empty() && style == ParsedStyle::Plain {
-                    String::new()
+                    Cow::Borrowed("")
                 } else {
-                    text.into_owned()
+                    text
                 };
                 let kind = RawKind::Scalar {
                     text,
@@ -161,7 +162,14 @@ impl Builder<'_> {
         Ok(())
     }
 
-    fn node(&mut self, kind: RawKind, span: Span, tag: Option<Tag>, core_tag: Option<CoreTag>, anchor: usize) -> RawId {
+    fn node(
+        &mut self,
+        kind: RawKind<'t>,
+        span: Span,
+        tag: Option<Tag>,
+        core_tag: Option<CoreTag>,
+        anchor: usize,
+    ) -> RawId {
         let id = self.nodes.len();
         self.nodes.push(RawNode {
             kind,
@@ -188,7 +196,7 @@ impl Builder<'_> {
 
     fn open(
         &mut self,
-        kind: RawKind,
+        kind: RawKind<'t>,
         style: StructureStyle,
         span: &granit_parser::Span,
         anchor: usize,

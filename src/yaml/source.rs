@@ -1,5 +1,7 @@
 //! The texts that nodes and diagnostics point into.
 
+use std::sync::OnceLock;
+
 use super::{Diagnostic, Diagnostics, MAX_SOURCE_BYTES};
 
 /// One text known to [`Sources`].
@@ -47,12 +49,25 @@ impl Span {
 #[derive(Clone, Debug, Default)]
 pub struct Sources {
     entries: Vec<Source>,
+    /// How many values were read from all of them.
+    pub(super) values: usize,
 }
 
 #[derive(Clone, Debug)]
 struct Source {
     name: String,
     text: String,
+    /// Where its lines begin; found when somebody asks for a position.
+    line_starts: OnceLock<Vec<u32>>,
+}
+
+impl Source {
+    fn line_starts(&self) -> &[u32] {
+        self.line_starts.get_or_init(|| {
+            let breaks = self.text.bytes().zip(1..).filter(|(byte, _)| *byte == b'\n');
+            std::iter::once(0).chain(breaks.map(|(_, next)| next)).collect()
+        })
+    }
 }
 
 impl Sources {
@@ -66,6 +81,7 @@ impl Sources {
         self.entries.push(Source {
             name: name.into(),
             text: text.into(),
+            line_starts: OnceLock::new(),
         });
         id
     }
@@ -136,10 +152,12 @@ impl Sources {
         while !text.is_char_boundary(start) {
             start -= 1;
         }
-        let before = &text[..start];
-        let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
-        let line = before.bytes().filter(|&byte| byte == b'\n').count() + 1;
-        (line, before[line_start..].chars().count() + 1)
+        let Some(source) = self.entries.get(span.source.0 as usize) else {
+            return (1, 1);
+        };
+        let line = source.line_starts().partition_point(|line| *line as usize <= start);
+        let line_start = source.line_starts()[line - 1] as usize;
+        (line, text[line_start..start].chars().count() + 1)
     }
 }
 

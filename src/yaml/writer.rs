@@ -3,6 +3,7 @@
 
 use super::scalar::resolve_plain;
 use super::{Node, Value, format_float};
+use crate::parallel::{MANY, in_parts};
 
 /// Something that can be written as YAML.
 pub trait Tree: Sized {
@@ -39,7 +40,7 @@ impl Tree for Node {
 }
 
 /// Returns a document, ended by a line break.
-pub fn write<T: Tree>(root: &T) -> String {
+pub fn write<T: Tree + Sync>(root: &T) -> String {
     let mut writer = Writer { out: String::new() };
     match root.view() {
         View::List(items) if !items.is_empty() => writer.list(&items, 0, false),
@@ -76,16 +77,35 @@ impl Writer {
     }
 
     /// Writes entries at `indent`; the first one's padding is there already if `inline`.
-    fn map<T: Tree>(&mut self, entries: &[(&str, &T)], indent: usize, inline: bool) {
-        for (index, (key, value)) in entries.iter().enumerate() {
-            if index > 0 || !inline {
+    fn map<T: Tree + Sync>(&mut self, entries: &[(&str, &T)], indent: usize, inline: bool) {
+        let entries = entries.iter().enumerate();
+        let padded = entries.map(|(index, &(key, value))| (index > 0 || !inline, key, value));
+        if padded.len() < MANY {
+            self.entries(padded, indent);
+            return;
+        }
+        let parts = in_parts(padded.collect(), |part| {
+            let mut writer = Writer { out: String::new() };
+            writer.entries(part, indent);
+            writer.out
+        });
+        self.out.extend(parts);
+    }
+
+    fn entries<'v, T: Tree + Sync + 'v>(
+        &mut self,
+        entries: impl IntoIterator<Item = (bool, &'v str, &'v T)>,
+        indent: usize,
+    ) {
+        for (padded, key, value) in entries {
+            if padded {
                 self.pad(indent);
             }
             if key.len() <= SIMPLE_KEY_BYTES && !key.contains(is_break) {
                 let key = text(key, true, indent);
                 self.out.push_str(&key);
                 self.out.push(':');
-                self.value(*value, indent, false);
+                self.value(value, indent, false);
             } else {
                 let key = text(key, false, indent);
                 self.out.push_str("? ");
@@ -93,12 +113,12 @@ impl Writer {
                 self.end_line();
                 self.pad(indent);
                 self.out.push(':');
-                self.value(*value, indent, true);
+                self.value(value, indent, true);
             }
         }
     }
 
-    fn list<T: Tree>(&mut self, items: &[&T], indent: usize, inline: bool) {
+    fn list<T: Tree + Sync>(&mut self, items: &[&T], indent: usize, inline: bool) {
         for (index, item) in items.iter().enumerate() {
             if index > 0 || !inline {
                 self.pad(indent);
@@ -109,7 +129,7 @@ impl Writer {
     }
 
     /// Writes what follows `key:` or `-`; a collection begins on the same line if `compact`.
-    fn value<T: Tree>(&mut self, value: &T, indent: usize, compact: bool) {
+    fn value<T: Tree + Sync>(&mut self, value: &T, indent: usize, compact: bool) {
         let view = value.view();
         let nested = match &view {
             View::List(items) => !items.is_empty(),

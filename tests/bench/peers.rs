@@ -45,6 +45,19 @@ impl Side {
         output
     }
 
+    /// Returns the most memory in kB that the command has at once.
+    fn memory(&self, directory: &Path, arguments: &[&str]) -> u64 {
+        let mut command = self.command(directory, arguments);
+        let mut child = command.stdout(Stdio::null()).spawn().expect("the command runs");
+        let mut most = 0;
+        // The kernel keeps the maximum; it is gone with the process, so the last answer counts.
+        while child.try_wait().expect("our own child").is_none() {
+            most = high_water_mark(child.id()).unwrap_or(0).max(most);
+            std::thread::sleep(Duration::from_micros(100));
+        }
+        most
+    }
+
     fn time(&self, directory: &Path, arguments: &[&str]) -> Duration {
         let start = Instant::now();
         self.run(directory, arguments);
@@ -108,9 +121,9 @@ fn scenarios() -> Vec<Scenario> {
         target,
     };
     vec![
-        scenario("config 1", large(1), &[], &["config", "-q"], &[], 20, None),
-        scenario("config 100", large(100), &[], &["config", "-q"], &[], 10, None),
-        scenario("config 1000", large(1000), &[], &["config", "-q"], &[], 3, None),
+        scenario("config 1", large(1), &[], &["config"], &[], 20, None),
+        scenario("config 100", large(100), &[], &["config"], &[], 10, None),
+        scenario("config 1000", large(1000), &[], &["config"], &[], 5, None),
         scenario("up 1", plain(1), &[], &["up", "-d"], DOWN, 10, milliseconds(30)),
         scenario("up 10", plain(10), &[], &["up", "-d"], DOWN, 5, milliseconds(150)),
         scenario(
@@ -232,6 +245,21 @@ fn run(scenario: &Scenario, sides: &[Side], work: &Path) {
             .target
             .map_or("-".to_owned(), |target| format!("{} ms", target.as_millis())),
     );
+    if scenario.measured == ["config"] {
+        let memory = sides.iter().map(|side| side.memory(&directory, scenario.measured));
+        let memory: Vec<u64> = memory.collect();
+        println!(
+            "{:<14} {:>19} MB {:>19} {:>8}",
+            "  memory",
+            format!("{:.1}", memory[0] as f64 / 1024.0),
+            memory
+                .get(1)
+                .map_or("-".to_owned(), |kb| format!("{:.1} MB", *kb as f64 / 1024.0)),
+            memory
+                .get(1)
+                .map_or("-".to_owned(), |kb| format!("1/{:.1}", *kb as f64 / memory[0] as f64)),
+        );
+    }
 }
 
 /// Returns the median and how it is shown.
@@ -299,6 +327,13 @@ fn children(parents: &[u32]) -> Vec<u32> {
     let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
     pids.filter(|pid| parent(*pid).is_some_and(|parent| parents.contains(&parent)))
         .collect()
+}
+
+/// Returns the most memory in kB that a process had so far.
+fn high_water_mark(pid: u32) -> Option<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    line.split_whitespace().next()?.parse().ok()
 }
 
 /// Returns a process's memory in kB, each page divided by how many processes share it.

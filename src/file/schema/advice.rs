@@ -5,9 +5,23 @@ use super::shape::{Keys, Schema};
 use super::table::PROJECT;
 use crate::yaml::closest;
 
+/// Keys that later versions of docker compose know, and what does the same without them.
+const NEWER: [(&str, &str); 2] = [
+    (
+        "pre_start",
+        "let a service of its own run the command, and wait for it with `condition: service_completed_successfully`",
+    ),
+    ("no_cache_filter", "write `no_cache: true` to build all stages anew"),
+];
+
 /// Returns what may have been meant: a key spelled nearly so, or the place where the key belongs; `service` is the name
 /// of one that the file has.
 pub fn advice(key: &str, violation: &Violation, service: Option<&str>) -> Option<String> {
+    if let Some((_, instead)) = NEWER.iter().find(|(newer, _)| *newer == key) {
+        return Some(format!(
+            "`{key}` came with docker compose 5, files are read as 2.40 reads them: {instead}"
+        ));
+    }
     if let Some(known) = closest(key, violation.known_keys.iter().copied()) {
         return Some(format!("did you mean `{known}`?"));
     }

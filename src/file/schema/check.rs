@@ -4,6 +4,7 @@
 // compose-go schema/schema.go over santhosh-tekuri/jsonschema: the order of checks, the words, and "most specific"
 
 use super::shape::{Keys, Schema, Type};
+use crate::parallel::{MANY, in_parts};
 use crate::yaml::{Node, Span, Value};
 
 /// Something the table does not allow.
@@ -158,6 +159,8 @@ impl<'n> Checker<'n> {
             }
         }
         let mut unknown: Vec<(&'n str, Span)> = Vec::new();
+        let mut values: Vec<(&'n str, &'static Schema, &'n Node)> = Vec::new();
+        let at_once = mapping.len() >= MANY;
         for (name, entry) in mapping.iter() {
             let form = if let Some(property) = schema.property(name) {
                 property.schema
@@ -181,9 +184,24 @@ impl<'n> Checker<'n> {
                     Keys::Named { closed: false, .. } => continue,
                 }
             };
-            self.path.push(Step::Key(name));
-            self.check(form, &entry.node);
-            self.path.pop();
+            match at_once {
+                true => values.push((name, form, &entry.node)),
+                false => self.value(name, form, &entry.node),
+            }
+        }
+        if at_once {
+            let path = &self.path;
+            let found = in_parts(values, |part| {
+                let mut checker = Checker {
+                    path: path.clone(),
+                    found: Vec::new(),
+                };
+                for (name, form, node) in part {
+                    checker.value(name, form, node);
+                }
+                checker.found
+            });
+            self.found.extend(found.into_iter().flatten());
         }
         if let Some((_, span)) = unknown.first().copied() {
             let names: Vec<String> = unknown.iter().map(|(name, _)| quote(name)).collect();
@@ -194,6 +212,12 @@ impl<'n> Checker<'n> {
             violation.unknown_keys = unknown.iter().map(|(name, span)| ((*name).to_owned(), *span)).collect();
             violation.known_keys = schema.properties.iter().map(|property| property.name).collect();
         }
+    }
+
+    fn value(&mut self, name: &'n str, schema: &'static Schema, node: &'n Node) {
+        self.path.push(Step::Key(name));
+        self.check(schema, node);
+        self.path.pop();
     }
 
     fn check_sequence(&mut self, schema: &'static Schema, node: &'n Node, items: &'n [Node]) {
