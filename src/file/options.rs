@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 
+use super::WithoutEffect;
+use super::remote::artifact::Registry;
 use crate::model::Project;
 use crate::yaml::{Diagnostic, Diagnostics, Node, Sources};
 
@@ -33,8 +36,12 @@ pub struct LoadOptions {
     pub check_consistency: bool,
     /// Whether variables of env files and of the project are put into the services' `environment`.
     pub resolve_environment: bool,
+    /// Whether attributes are looked for that have no effect in the built-in engine.
+    pub find_without_effect: bool,
     /// Whether files on other machines may be fetched; otherwise only those are read that were fetched before.
     pub fetch: bool,
+    /// Who fetches them from registries.
+    pub registry: Option<Arc<dyn Registry>>,
 }
 
 impl LoadOptions {
@@ -55,7 +62,9 @@ impl LoadOptions {
             resolve_paths: true,
             check_consistency: true,
             resolve_environment: true,
+            find_without_effect: false,
             fetch: false,
+            registry: None,
         }
     }
 }
@@ -67,6 +76,8 @@ pub struct Loaded {
     pub warnings: Vec<Diagnostic>,
     /// The texts of all files that were read.
     pub sources: Sources,
+    /// Attributes that have no effect, if they were looked for.
+    pub without_effect: Vec<WithoutEffect>,
     /// The files with variables that were read, absolute.
     pub env_files: Vec<String>,
 }

@@ -52,6 +52,8 @@ pub(super) struct Descriptor {
     pub digest: String,
     pub size: u64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub artifact_type: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub platform: Option<DescriptorPlatform>,
     #[serde(default, skip_serializing_if = "std::collections::BTreeMap::is_empty")]
     pub annotations: std::collections::BTreeMap<String, String>,
@@ -73,6 +75,8 @@ pub(super) struct Manifest {
     schema_version: u32,
     #[serde(default)]
     pub media_type: Option<String>,
+    #[serde(default)]
+    pub artifact_type: Option<String>,
     #[serde(default)]
     pub config: Option<Descriptor>,
     #[serde(default)]

@@ -34,8 +34,8 @@ pub use pack::{PackError, PackOptions, pack_directory};
 pub use progress::{Progress, ProgressSink, silent};
 pub use reference::{Reference, ReferenceError, Source};
 pub use registry::{
-    Artifact, CertificateError, Login, PullOptions, PushOptions, RegistryError, Settings, TransportError, check_login,
-    login_for, push_artifact,
+    Artifact, ArtifactKind, CertificateError, FetchedArtifact, FetchedLayer, Login, PullOptions, PushOptions,
+    RegistryError, Settings, TransportError, check_login, login_for, push_artifact,
 };
 pub(crate) use registry::{chain, use_tls};
 pub use remove::{Conflict, ImageUser, Removed};

@@ -7,6 +7,7 @@ mod artifact;
 mod auth_file;
 mod challenge;
 mod credentials;
+mod fetch;
 mod login;
 mod pull;
 mod push;
@@ -18,6 +19,7 @@ mod transport;
 
 pub use artifact::{Artifact, push_artifact};
 pub use credentials::{Login, login_for};
+pub use fetch::{ArtifactKind, FetchedArtifact, FetchedLayer};
 pub use login::check_login;
 pub use settings::Settings;
 pub use tls::CertificateError;
@@ -65,6 +67,14 @@ pub enum RegistryError {
     TooLarge { digest: String, limit: u64 },
     #[error("the manifest says that {digest} has {stated} bytes, but it has {actual}")]
     Size { digest: String, stated: u64, actual: u64 },
+    #[error("OCI index {reference} doesn't refer to {wanted} artifacts")]
+    NoArtifact { reference: String, wanted: String },
+    #[error("{reference} is not a {wanted} artifact, but {found:?}")]
+    OtherArtifact {
+        reference: String,
+        wanted: String,
+        found: String,
+    },
     #[error("an image without a tag cannot be pushed")]
     PushWithoutTag,
 }
