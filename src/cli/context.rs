@@ -210,22 +210,23 @@ impl Context {
 
     /// Connects to the engine that flags and environment choose; the embedded one is started where it does not run.
     pub async fn engine(&self) -> Result<Engine, CommandError> {
-        let choice: EngineChoice = self
-            .globals
-            .engine
-            .as_deref()
-            .or(self.variable("COMPOSE_ENGINE"))
-            .unwrap_or("embedded")
-            .parse()?;
-        Ok(client::connect(&choice, self.state_directory().as_deref()).await?)
+        Ok(client::connect(&self.engine_choice()?, self.state_directory().as_deref()).await?)
+    }
+
+    /// Returns which engine flags and environment choose.
+    pub fn engine_choice(&self) -> Result<EngineChoice, CommandError> {
+        let engine = self.globals.engine.as_deref().or(self.variable("COMPOSE_ENGINE"));
+        Ok(engine.unwrap_or("embedded").parse()?)
     }
 
     /// Returns the state directory that flags and environment choose, if they do.
     pub fn state_directory(&self) -> Option<PathBuf> {
         let chosen = self.globals.state_dir.as_deref();
-        chosen
-            .or(self.variable("COMPOSE_STATE_DIR"))
-            .map(|directory| self.absolute(directory))
+        chosen.or(self.variable("COMPOSE_STATE_DIR")).map(|directory| {
+            // No shell has looked at what stands in a .env file.
+            let expanded = shellexpand::tilde_with_context(directory, || self.variable("HOME"));
+            self.absolute(expanded.as_ref())
+        })
     }
 
     /// Returns where the embedded engine keeps its things.

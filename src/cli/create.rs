@@ -58,7 +58,7 @@ pub async fn run(args: Args, context: &Context) -> Result<ExitCode, CommandError
         ));
     }
     interruptible(async {
-        let mut project = context.load_project(&args.services)?.project;
+        let mut project = context.load_to_run(&args.services)?.project;
         let images = ImageWishes {
             pull: &args.pull,
             build: args.build,

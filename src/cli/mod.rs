@@ -3,6 +3,7 @@
 //! Arguments are declared with clap and read by the rules of docker's own command line (see [`flags`]).
 
 mod alpha;
+mod artifacts;
 mod attach;
 mod attached;
 mod bake;

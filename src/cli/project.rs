@@ -1,12 +1,15 @@
 //! From the command line to a project: what commands need to know before they do anything.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
+use super::artifacts::Registries;
 use super::{CommandError, Context};
+use crate::client::EngineChoice;
 use crate::file::{LoadError, LoadOptions, Loaded, load};
 use crate::ui::report::Report;
 use crate::ui::stream;
-use crate::yaml::{Diagnostic, Sources};
+use crate::yaml::{Diagnostic, Sources, Span};
 
 impl Context {
     /// Returns how the project is loaded by what stands before the command.
@@ -30,6 +33,9 @@ impl Context {
             profiles: globals.profile.clone(),
             all_resources: globals.all_resources,
             fetch: self.may_fetch,
+            registry: Some(Arc::new(Registries {
+                insecure: globals.insecure_registry.clone(),
+            })),
             ..LoadOptions::new(self.working_directory.clone(), self.environment.clone())
         }
     }
@@ -43,6 +49,28 @@ impl Context {
         self.load_with(&options)
     }
 
+    /// Loads the project to make containers of it, and says too which attributes have no effect in the engine chosen.
+    pub fn load_to_run(&self, services: &[String]) -> Result<Loaded, CommandError> {
+        let options = LoadOptions {
+            services: services.to_vec(),
+            // Other engines know more, or say so themselves; who reads docker compose's lines expects no others.
+            find_without_effect: self.engine_choice()? == EngineChoice::Embedded && !self.terse,
+            ..self.load_options()
+        };
+        let loaded = self.load_with(&options)?;
+        for attribute in &loaded.without_effect {
+            let others = match attribute.others {
+                0 => String::new(),
+                1 => " (and in one more place)".to_owned(),
+                others => format!(" (and in {others} more places)"),
+            };
+            let (path, reason) = (&attribute.path, attribute.reason);
+            let message = format!("{path} has no effect: {reason}{others}");
+            self.warn_at(&message, Some(attribute.span), &loaded.sources);
+        }
+        Ok(loaded)
+    }
+
     /// Loads the project in a way of the command's own.
     pub fn load_with(&self, options: &LoadOptions) -> Result<Loaded, CommandError> {
         let loaded = load(options).map_err(|error| self.load_failure(error))?;
@@ -53,15 +81,18 @@ impl Context {
     /// Says what is doubtful in the files of a project, and where.
     pub fn warn(&self, warnings: &[Diagnostic], sources: &Sources) {
         for warning in warnings {
-            match warning.span {
-                // Programs read the plain line; a person is shown where it is.
-                Some(span) if stream::err_is_terminal() => {
-                    let (line, column) = sources.position(span);
-                    let name = self.display_name(sources.name(span.source));
-                    stream::warn(format_args!("{name}:{line}:{column}: {}", warning.message));
-                }
-                _ => stream::warn(&warning.message),
+            self.warn_at(&warning.message, warning.span, sources);
+        }
+    }
+
+    fn warn_at(&self, message: &str, span: Option<Span>, sources: &Sources) {
+        match span.filter(|_| !self.terse) {
+            Some(span) => {
+                let (line, column) = sources.position(span);
+                let name = self.display_name(sources.name(span.source));
+                stream::warn_at(message, format_args!("{name}:{line}:{column}"));
             }
+            None => stream::warn(message),
         }
     }
 

@@ -164,7 +164,7 @@ async fn prepare(args: &Args, context: &Context) -> Result<Prepared, CommandErro
     };
     let interactive = args.interactive.unwrap_or(true);
     let separator = lifecycle::separator(context);
-    let mut project = context.load_project(std::slice::from_ref(&args.service))?.project;
+    let mut project = context.load_to_run(std::slice::from_ref(&args.service))?.project;
     if args.no_deps {
         project = project.with_selected_services(std::slice::from_ref(&args.service), Dependencies::Ignore)?;
     }

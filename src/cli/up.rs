@@ -125,7 +125,7 @@ pub struct Args {
 /// Makes the engine agree with the files, starts everything, and shows what it writes.
 pub async fn run(mut args: Args, context: &Context) -> Result<ExitCode, CommandError> {
     args.check()?;
-    let loaded = async { Ok(context.load_project(&args.services)?.project) };
+    let loaded = async { Ok(context.load_to_run(&args.services)?.project) };
     let mut project = interruptible(loaded).await?;
     let orphans = lifecycle::orphans(context, &project, args.remove_orphans)?;
     if !args.attach.is_empty() && args.attach_dependencies {

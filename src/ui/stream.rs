@@ -48,8 +48,16 @@ pub fn set_colours(on: bool) {
 /// Writes a warning to standard error in the form that docker's tools use: a line for programs, a short one on a
 /// terminal.
 pub fn warn(message: impl Display) {
+    write_warning(&message.to_string(), None);
+}
+
+/// Writes a warning about something in a file, and where that stands.
+pub fn warn_at(message: &str, place: impl Display) {
+    write_warning(message, Some(&place.to_string()));
+}
+
+fn write_warning(message: &str, place: Option<&str>) {
     static START: std::sync::LazyLock<Instant> = std::sync::LazyLock::new(Instant::now);
-    let message = message.to_string();
     if err_is_terminal() {
         let (colour, reset) = if COLOURS.load(Ordering::Relaxed) {
             ("\u{1b}[33m", "\u{1b}[0m")
@@ -57,11 +65,17 @@ pub fn warn(message: impl Display) {
             ("", "")
         };
         err(format_args!(
-            "{colour}WARN{reset}[{:04}] {message} ",
-            START.elapsed().as_secs()
+            "{colour}WARN{reset}[{:04}] {}{message} ",
+            START.elapsed().as_secs(),
+            place.map_or_else(String::new, |place| format!("{place}: ")),
         ));
     } else {
         let now = jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ");
-        err(format_args!("time=\"{now}\" level=warning msg={}", quoted(&message)));
+        // One more field, as docker's logger writes them: who looks for the message finds it unchanged.
+        let place = place.map_or_else(String::new, |place| format!(" place={}", quoted(place)));
+        err(format_args!(
+            "time=\"{now}\" level=warning msg={}{place}",
+            quoted(message)
+        ));
     }
 }

@@ -93,7 +93,9 @@ fn described(property: &Property) -> Value {
     let mut out = Map::new();
     let description = match property.verdict {
         Verdict::Honoured => property.description.to_owned(),
-        Verdict::NoEffect(reason) => format!("{} Has no effect here: {reason}.", property.description),
+        Verdict::NoEffect(reason) | Verdict::Moot(reason) => {
+            format!("{} Has no effect here: {reason}.", property.description)
+        }
     };
     out.insert("description".into(), description.into());
     if property.name == "version" {

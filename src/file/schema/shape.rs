@@ -42,6 +42,8 @@ pub enum Verdict {
     Honoured,
     /// It is checked and kept, and has no effect here; the text says why.
     NoEffect(&'static str),
+    /// The same, but whoever writes it gets what it asks for anyway; the text says why.
+    Moot(&'static str),
 }
 
 /// A key of an object.
@@ -57,6 +59,12 @@ impl Property {
     /// Says that the key has no effect, and why.
     pub const fn no_effect(mut self, reason: &'static str) -> Self {
         self.verdict = Verdict::NoEffect(reason);
+        self
+    }
+
+    /// Says that the key changes nothing about what is so anyway, and why.
+    pub const fn moot(mut self, reason: &'static str) -> Self {
+        self.verdict = Verdict::Moot(reason);
         self
     }
 }

@@ -70,10 +70,12 @@ fn row(schema: &Schema, path: &str) -> String {
         let name = format!("`{}`", property.name);
         match property.verdict {
             Verdict::Honoured => honoured.push(name),
-            Verdict::NoEffect(reason) => match without_effect.iter_mut().find(|(known, _)| *known == reason) {
-                Some((_, names)) => names.push(name),
-                None => without_effect.push((reason, vec![name])),
-            },
+            Verdict::NoEffect(reason) | Verdict::Moot(reason) => {
+                match without_effect.iter_mut().find(|(known, _)| *known == reason) {
+                    Some((_, names)) => names.push(name),
+                    None => without_effect.push((reason, vec![name])),
+                }
+            }
         }
     }
     let without_effect: Vec<String> = without_effect

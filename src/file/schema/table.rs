@@ -632,7 +632,8 @@ static LOGGING: Schema = Schema::object(&[
 static LOG_OPTIONS: Schema = Schema::map(NamePattern::Any, &LOG_OPTION, false);
 
 static SERVICE_MODELS: Schema = Schema::one_of(&[&STRING_SET, &SERVICE_MODEL_MAP]);
-static SERVICE_MODEL_MAP: Schema = Schema::map(NamePattern::Resource, &SERVICE_MODEL, false);
+static SERVICE_MODEL_MAP: Schema = Schema::map(NamePattern::Resource, &SERVICE_MODEL_FORMS, false);
+static SERVICE_MODEL_FORMS: Schema = Schema::one_of(&[&SERVICE_MODEL, &NULL]);
 static SERVICE_MODEL: Schema = Schema::object(&[
     key(
         "endpoint_var",
@@ -650,7 +651,7 @@ static PORTS: Schema = Schema::set(&PORT_FORMS);
 static PORT_FORMS: Schema = Schema::one_of(&[&NUMBER, &STRING, &PORT]);
 static PORT: Schema = Schema::object(&[
     key("name", &STRING, "A name for people."),
-    key("mode", &STRING, "`ingress` or `host`.").no_effect("every port is published on this host"),
+    key("mode", &STRING, "`ingress` or `host`.").moot("every port is published on this host"),
     key(
         "host_ip",
         &STRING,
@@ -663,7 +664,7 @@ static PORT: Schema = Schema::object(&[
         "The port on the host, or a range of which one is taken.",
     ),
     key("protocol", &STRING, "`tcp`, `udp` or `sctp`."),
-    key("app_protocol", &STRING, "What is spoken on the port.").no_effect("a hint for people and tools"),
+    key("app_protocol", &STRING, "What is spoken on the port.").moot("a hint for people and tools"),
 ]);
 
 static ULIMITS: Schema = Schema::map(NamePattern::Lower, &ULIMIT_FORMS, false);
@@ -685,7 +686,7 @@ static MOUNT: Schema = Schema::object(&[
     key("source", &STRING, "The path, volume or image."),
     key("target", &STRING, "Where the container sees it."),
     key("read_only", &BOOLEAN_OR_STRING, "Whether it is read-only."),
-    key("consistency", &STRING, "How closely the two sides agree.").no_effect("on Linux both sides are the same files"),
+    key("consistency", &STRING, "How closely the two sides agree.").moot("on Linux both sides are the same files"),
     key("bind", &BIND, "Settings for paths of the host."),
     key("volume", &VOLUME_OPTIONS, "Settings for volumes."),
     key("tmpfs", &TMPFS, "Settings for memory."),
