@@ -1,8 +1,11 @@
 //! Where a value comes from: every place that could set it, in order, and which won.
 
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::dotenv;
 use super::load::Loader;
 use super::options::{LoadError, LoadOptions};
-use super::template::{Part, Reference, parse_template};
+use super::template::{Lookup, Part, Reference, parse_template};
 use crate::yaml::{Diagnostics, Node, SourceId, Sources, Span, Value, parse};
 
 /// A place that could set a value.
@@ -35,37 +38,58 @@ fn variable(loader: &mut Loader<'_>, name: &str) -> Result<Vec<Origin>, Diagnost
         wins: false,
     }];
     for file in setup.env_files.iter().rev() {
-        let text = std::fs::read_to_string(file).unwrap_or_default();
-        let lines = text.lines().enumerate().collect::<Vec<_>>();
-        // The last line that sets a name is the one that counts.
-        let found = lines.iter().rev().find_map(|(index, line)| {
-            let line = line.trim_start().trim_start_matches("export ").trim_start();
-            let rest = line.strip_prefix(name)?.trim_start();
-            let value = rest.strip_prefix(['=', ':'])?;
-            Some((index + 1, value.trim().to_owned()))
-        });
-        origins.push(match found {
-            Some((line, value)) => Origin {
-                place: format!("{file}:{line}"),
-                value: Some(value),
-                wins: false,
-            },
-            None => Origin {
-                place: file.clone(),
-                value: None,
-                wins: false,
-            },
-        });
+        let lookup = |name: &str| options.environment.get(name).cloned();
+        origins.push(in_env_file(&mut loader.sources, file, name, &lookup));
     }
-    for file in loader.read_files(&setup.files)? {
-        for document in parse(&mut loader.sources, file.id)? {
+    // What is included and extended mentions variables too; should it not load, the files themselves are still there.
+    let _ = loader.model();
+    if loader.compose_sources.is_empty() {
+        loader.read_files(&setup.files)?;
+    }
+    let ids: BTreeSet<SourceId> = loader.compose_sources.iter().copied().collect();
+    for id in ids {
+        for document in parse(&mut loader.sources, id)? {
             mentions(&document, name, &loader.sources, &mut origins);
         }
     }
+    let mut seen = BTreeSet::new();
+    origins.retain(|origin| seen.insert(origin.place.clone()));
     if let Some(winner) = origins.iter_mut().find(|origin| origin.value.is_some()) {
         winner.wins = true;
     }
     Ok(origins)
+}
+
+/// Returns what a file with variables says about one.
+fn in_env_file(sources: &mut Sources, file: &str, name: &str, lookup: &Lookup<'_>) -> Origin {
+    let unset = Origin {
+        place: file.to_owned(),
+        value: None,
+        wins: false,
+    };
+    let Ok(text) = std::fs::read_to_string(file) else {
+        return unset;
+    };
+    let id = sources.add(file, text);
+    let variables = match dotenv::parse(sources, id, lookup, &BTreeMap::new()) {
+        Ok(parsed) => parsed.variables,
+        Err(_) => return unset,
+    };
+    // The last line that sets a name is the one that counts.
+    let lines: Vec<&str> = sources.text(id).lines().collect();
+    let line = lines.iter().rposition(|line| {
+        let line = line.trim_start().trim_start_matches("export ").trim_start();
+        let rest = line.strip_prefix(name).map(str::trim_start);
+        rest.is_some_and(|rest| rest.starts_with(['=', ':']))
+    });
+    match (variables.get(name), line) {
+        (Some(value), Some(line)) => Origin {
+            place: format!("{file}:{}", line + 1),
+            value: Some(value.clone()),
+            wins: false,
+        },
+        _ => unset,
+    }
 }
 
 /// Collects the words that stand in for a variable where it is used.
@@ -102,63 +126,89 @@ fn mention(reference: &Reference<'_>, span: Span, name: &str, sources: &Sources,
 }
 
 fn attribute(loader: &mut Loader<'_>, path: &str) -> Result<Vec<Origin>, Diagnostics> {
-    let (root, ..) = loader.model()?;
+    let (root, _, setup) = loader.model()?;
     let wanted: Vec<&str> = path.split('.').collect();
-    let winner = find(&root, &wanted);
-    let mut origins = Vec::new();
-    let ids: Vec<SourceId> = loader.compose_sources.clone();
+    let mut places: Vec<(Span, Origin)> = Vec::new();
+    let ids: BTreeSet<SourceId> = loader.compose_sources.iter().copied().collect();
     for id in ids {
         for document in parse(&mut loader.sources, id)? {
             if let Some(node) = find(&document, &wanted) {
-                origins.push(Origin {
-                    place: position(&loader.sources, node.span),
-                    value: Some(shown(node)),
-                    wins: false,
-                });
+                places.push((node.span, origin(&loader.sources, node, &wanted)));
             }
         }
     }
-    origins.reverse();
-    match winner {
-        Some(winner) => {
-            let place = position(&loader.sources, winner.span);
-            origins.retain(|origin| origin.place != place);
-            origins.insert(
-                0,
-                Origin {
-                    place,
-                    value: Some(shown(winner)),
-                    wins: true,
-                },
-            );
+    places.reverse();
+    if let Some(winner) = find(&root, &wanted) {
+        // A list that became a mapping, or the other way round, has its places from what it was made of.
+        let is_part = |span: &Span| {
+            span.source == winner.span.source && winner.span.start <= span.start && span.end <= winner.span.end
+        };
+        let known = places.iter().position(|(span, _)| is_part(span));
+        let mut first = origin(&loader.sources, winner, &wanted);
+        if let Some(known) = known {
+            first.place = places.remove(known).1.place;
         }
-        None if origins.is_empty() => origins.push(Origin {
+        first.wins = true;
+        places.insert(0, (winner.span, first));
+    }
+    let mut origins: Vec<Origin> = places.into_iter().map(|(_, origin)| origin).collect();
+    if let ["services", service, "environment", variable] = wanted[..] {
+        let files = find(&root, &["services", service, "env_file"]);
+        let files = files.and_then(Node::as_sequence).unwrap_or_default().iter().rev();
+        let paths = files.filter_map(|file| file.get("path").and_then(Node::as_str));
+        for path in paths {
+            let lookup = |name: &str| setup.environment.get(name).cloned();
+            origins.push(in_env_file(&mut loader.sources, path, variable, &lookup));
+        }
+        if !origins.iter().any(|origin| origin.wins)
+            && let Some(winner) = origins.iter_mut().find(|origin| origin.value.is_some())
+        {
+            winner.wins = true;
+        }
+    }
+    if origins.is_empty() {
+        origins.push(Origin {
             place: "no file".into(),
             value: None,
             wins: false,
-        }),
-        None => {}
+        });
     }
     Ok(origins)
 }
 
-/// Returns the node at a path of keys and positions; a list of `KEY=VALUE` is taken for a mapping.
+fn origin(sources: &Sources, node: &Node, path: &[&str]) -> Origin {
+    let text = shown(node);
+    // An entry of a list that was asked for by its key.
+    let entry = path.last().and_then(|key| text.strip_prefix(key)?.strip_prefix('='));
+    Origin {
+        place: position(sources, node.span),
+        value: Some(entry.unwrap_or(&text).to_owned()),
+        wins: false,
+    }
+}
+
+/// Returns the node at a path of keys and positions; a list of `KEY=VALUE` is taken for a mapping, and a key may have
+/// dots in it.
 fn find<'n>(node: &'n Node, path: &[&str]) -> Option<&'n Node> {
-    let Some((first, rest)) = path.split_first() else {
+    if path.is_empty() {
         return Some(node);
-    };
-    let next = match &node.value {
-        Value::Mapping(mapping) => mapping.get(first),
-        Value::Sequence(items) => match first.parse::<usize>() {
-            Ok(index) => items.get(index),
-            Err(_) => items.iter().find(|item| {
-                let text = item.as_str().unwrap_or_default();
-                text.split('=').next() == Some(first)
-            }),
-        },
-        _ => None,
-    };
-    find(next?, rest)
+    }
+    (1..=path.len()).find_map(|length| {
+        let (first, rest) = path.split_at(length);
+        let first = first.join(".");
+        let next = match &node.value {
+            Value::Mapping(mapping) => mapping.get(&first),
+            Value::Sequence(items) => match first.parse::<usize>() {
+                Ok(index) => items.get(index),
+                Err(_) => items.iter().find(|item| {
+                    let text = item.as_str().unwrap_or_default();
+                    text.split('=').next() == Some(first.as_str())
+                }),
+            },
+            _ => None,
+        };
+        find(next?, rest)
+    })
 }
 
 fn shown(node: &Node) -> String {

@@ -246,13 +246,16 @@ fn two_files() -> Directory {
     Directory::new(&[
         (
             "compose.yaml".into(),
-            "services:\n  web:\n    image: nginx:${TAG:-1}\n    environment: [A=1]\n".into(),
+            "services:\n  web:\n    image: nginx:${TAG:-1}\n    environment: [A=1]\n    env_file: web.env\n    \
+             labels: {com.example.x: y}\n"
+                .into(),
         ),
         (
             "compose.override.yaml".into(),
             "services:\n  web:\n    image: apache:${TAG}\n".into(),
         ),
         (".env".into(), "OTHER=a\nTAG=2\n".into()),
+        ("web.env".into(), "A=2\nB='from here'\n".into()),
     ])
 }
 
@@ -297,8 +300,16 @@ fn an_attribute_is_explained_by_every_file_that_sets_it() {
         ]
     );
     assert_eq!(
+        explained(&directory, &options, "services.web.labels.com.example.x"),
+        ["-> DIR/compose.yaml:6:29 y"]
+    );
+    assert_eq!(
+        explained(&directory, &options, "services.web.environment.B"),
+        ["-> DIR/web.env:2 from here"]
+    );
+    assert_eq!(
         explained(&directory, &options, "services.web.environment.A"),
-        ["-> DIR/compose.yaml:4:19 A=1"]
+        ["-> DIR/compose.yaml:4:19 1", "   DIR/web.env:1 2"]
     );
 }
 
