@@ -78,7 +78,13 @@ fn fuzz(target: &Target, limit: Duration) -> std::io::Result<usize> {
         coverage.clear();
         let began = Instant::now();
         let outcome = catch_unwind(AssertUnwindSafe(|| (target.run)(&text)));
-        let took = began.elapsed();
+        let mut took = began.elapsed();
+        // Other processes may have had the processor meanwhile.
+        if took > TIME_LIMIT && outcome.is_ok() {
+            let began = time_on_processor();
+            (target.run)(&text);
+            took = time_on_processor().saturating_sub(began);
+        }
         runs += 1;
         slowest = slowest.max(took);
         let memory = if took > Duration::from_millis(20) {
@@ -124,6 +130,13 @@ fn fuzz(target: &Target, limit: Duration) -> std::io::Result<usize> {
         peak_memory() >> 10,
     )?;
     Ok(findings)
+}
+
+/// Returns how long the process has run so far, its waiting left out.
+fn time_on_processor() -> Duration {
+    let text = std::fs::read_to_string("/proc/self/schedstat").unwrap_or_default();
+    let nanoseconds = text.split(' ').next().and_then(|number| number.parse().ok());
+    Duration::from_nanos(nanoseconds.unwrap_or(0))
 }
 
 /// Returns the most memory the process ever had, in KiB.

@@ -1,6 +1,7 @@
 //! The real binary, from outside: unprivileged tests of loading and printing, privileged ones with real containers.
 #![allow(clippy::print_stderr, clippy::print_stdout, reason = "a skipped test says so")]
 
+mod artifact;
 mod attributes;
 mod build;
 mod cli;
@@ -23,6 +24,7 @@ mod image_replay;
 mod jail;
 mod licences;
 mod lifecycle;
+mod limits;
 mod net;
 mod oci;
 mod refusals;
@@ -31,4 +33,5 @@ mod rootless;
 mod runtime;
 mod support;
 mod terminal;
+mod warnings;
 mod watch;
