@@ -63,7 +63,11 @@ fn replay(mut arguments: impl Iterator<Item = String>) -> std::process::ExitCode
 
 fn fuzz(target: &Target, limit: Duration) -> std::io::Result<usize> {
     // A stack overflow cannot be caught; the text that caused it is in this file then.
-    let current = std::fs::File::create(Path::new("/tmp").join(format!("compose-fuzz-{}-current", target.name)))?;
+    let name = format!("compose-fuzz-{}-current", target.name);
+    // A disk would be asked for each text.
+    let directory = Path::new("/dev/shm");
+    let directory = if directory.is_dir() { directory } else { Path::new("/tmp") };
+    let current = std::fs::File::create(directory.join(name))?;
     std::panic::set_hook(Box::new(|_| {}));
     let mut mutator = Mutator::new(target);
     let mut coverage = Coverage::default();

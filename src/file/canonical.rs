@@ -91,14 +91,16 @@ fn canonical_service(
         let span = gpus.span;
         *gpus = Node::new(Value::Sequence(vec![object("count", gpus.clone())]), span);
     }
-    if let Some(names) = service.get_mut("networks")
-        && let Value::Sequence(items) = &names.value
-    {
-        let mapping = items
-            .iter()
-            .filter_map(|item| Some(entry(item.as_str()?, Value::Null, item.span)))
-            .collect();
-        names.value = Value::Mapping(mapping);
+    for attribute in ["networks", "models"] {
+        if let Some(names) = service.get_mut(attribute)
+            && let Value::Sequence(items) = &names.value
+        {
+            let mapping = items
+                .iter()
+                .filter_map(|item| Some(entry(item.as_str()?, Value::Null, item.span)))
+                .collect();
+            names.value = Value::Mapping(mapping);
+        }
     }
     note(check_ulimits(service.get("ulimits"), &path("ulimits")));
     let build_limits = service.get("build").and_then(|build| build.get("ulimits"));
@@ -106,17 +108,6 @@ fn canonical_service(
     if let Some(mounts) = service.get_mut("volumes").and_then(Node::as_sequence_mut) {
         for item in mounts {
             note(mount_object(item, lenient));
-        }
-    }
-    if let Some(options) = at_mut(service, &["provider", "options"]).and_then(Node::as_mapping_mut) {
-        for (_, option) in options.iter_mut() {
-            if option.node.as_sequence().is_none() && option.node.as_mapping().is_none() {
-                let span = option.node.span;
-                option.node = Node::new(Value::Sequence(vec![option.node.clone()]), span);
-            }
-            for item in option.node.as_sequence_mut().into_iter().flatten() {
-                item.value = Value::String(go_format(item));
-            }
         }
     }
     if let Some(watches) = at_mut(service, &["develop", "watch"]).and_then(Node::as_sequence_mut) {
@@ -378,7 +369,7 @@ fn canonical_external(path: &str, resource: &mut Node, warnings: &mut Warnings) 
 
 /// Fills in what is true when a file says nothing.
 // compose-go transform/defaults.go
-pub fn set_defaults(root: &mut Node) -> Result<(), Diagnostics> {
+pub fn set_defaults(root: &mut Node, lenient: bool) -> Result<(), Diagnostics> {
     each_service(root, |_, service| {
         if let Some(build) = service.get_mut("build") {
             let span = build.span;
@@ -414,6 +405,18 @@ pub fn set_defaults(root: &mut Node) -> Result<(), Diagnostics> {
                     if !port.contains_key(key) {
                         port.insert(key, span, Node::string(value, span));
                     }
+                }
+            }
+        }
+        // docker compose does this where it types the tree; a tree alone it leaves as it is written.
+        if !lenient && let Some(options) = at_mut(service, &["provider", "options"]).and_then(Node::as_mapping_mut) {
+            for (_, option) in options.iter_mut() {
+                if option.node.as_sequence().is_none() && option.node.as_mapping().is_none() {
+                    let span = option.node.span;
+                    option.node = Node::new(Value::Sequence(vec![option.node.clone()]), span);
+                }
+                for item in option.node.as_sequence_mut().into_iter().flatten() {
+                    item.value = Value::String(go_format(item));
                 }
             }
         }

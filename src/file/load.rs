@@ -281,18 +281,20 @@ impl<'o> Loader<'o> {
         }
         let mut named: Option<Node> = None;
         for file in files {
-            // docker compose looks for the name before it reads the rest, and then does not say which file it is in.
+            // docker compose looks for the name before it reads the rest, and then does not say which file it is in;
+            // once it has one, what is wrong can wait.
             let mut stream = parse_stream(&mut self.sources, file.id);
             let documents = &stream.documents;
             if let Some(failure) = stream
                 .failure
-                .take_if(|failure| failure.is_syntax && documents.is_empty())
+                .take_if(|failure| failure.is_syntax && documents.is_empty() && named.is_none())
             {
                 return Err(failure.diagnostics);
             }
             if let Some(document) = documents.first()
                 && !document.is_null()
                 && document.as_mapping().is_none()
+                && named.is_none()
             {
                 let (line, _) = self.sources.position(document.span);
                 let found = match &document.value {
@@ -312,6 +314,9 @@ impl<'o> Loader<'o> {
             for document in documents {
                 match document.get("name") {
                     Some(node) if node.as_sequence().is_some() || node.as_mapping().is_some() => {
+                        if named.is_some() {
+                            break;
+                        }
                         let (line, _) = self.sources.position(node.span);
                         let tag = if node.as_sequence().is_some() { "!!seq" } else { "!!map" };
                         let message =
@@ -367,7 +372,7 @@ impl<'o> Loader<'o> {
             let id = id.unwrap_or_else(|| self.sources.add("", ""));
             Node::new(Value::Mapping(Mapping::new()), Span::new(id, 0, 0))
         });
-        set_defaults(&mut root)?;
+        set_defaults(&mut root, !self.options.interpolate)?;
         check_tree(&mut root)?;
         if resolve_paths {
             self.resolve_paths(&mut root, &place.relative)?;

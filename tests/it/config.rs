@@ -357,3 +357,20 @@ proptest::proptest! {
         }
     }
 }
+
+#[test]
+fn options_of_a_provider_merge_as_they_are_written() {
+    let file = |options: &str| format!("services:\n  web:\n    provider: {{type: p, options: {options}}}\n");
+    let directory = Directory::new(&[
+        ("compose.yaml".into(), file("{a: b, c: [d]}")),
+        ("compose.override.yaml".into(), file("{a: e, c: [f], n: true}")),
+    ]);
+    let project = load(&directory.options()).unwrap().project;
+    let provider = project.services["web"].provider.as_ref().unwrap();
+    let options: Vec<String> = provider
+        .options
+        .iter()
+        .map(|(key, values)| format!("{key}={}", values.join("+")))
+        .collect();
+    assert_eq!(options, ["a=e", "c=d+f", "n=true"]);
+}
