@@ -210,13 +210,18 @@ impl Context {
 
     /// Connects to the engine that flags and environment choose; the embedded one is started where it does not run.
     pub async fn engine(&self) -> Result<Engine, CommandError> {
-        Ok(client::connect(&self.engine_choice()?, self.state_directory().as_deref()).await?)
+        self.engine_of(&self.engine_choice()?).await
     }
 
     /// Returns which engine flags and environment choose.
     pub fn engine_choice(&self) -> Result<EngineChoice, CommandError> {
         let engine = self.globals.engine.as_deref().or(self.variable("COMPOSE_ENGINE"));
         Ok(engine.unwrap_or("embedded").parse()?)
+    }
+
+    /// Connects to a certain engine, whatever flags and environment say.
+    pub async fn engine_of(&self, choice: &EngineChoice) -> Result<Engine, CommandError> {
+        Ok(client::connect(choice, self.state_directory().as_deref()).await?)
     }
 
     /// Returns the state directory that flags and environment choose, if they do.

@@ -8,7 +8,7 @@ use bollard::query_parameters::ListImagesOptions;
 
 use super::lifecycle::{self, Look, Scene, interruptible, set};
 use super::providers::{self, Request};
-use super::{CommandError, Context};
+use super::{CommandError, Context, background};
 use crate::client::{ClientError, labels};
 use crate::plan::lifecycle::{DownOptions, down};
 use crate::plan::observed;
@@ -74,6 +74,9 @@ pub async fn run(args: Args, context: &Context) -> Result<ExitCode, CommandError
                 "Warning: No resource found to remove for project \"{}\".",
                 scene.project.name
             ));
+        }
+        if args.services.is_empty() && !context.globals.dry_run {
+            background::end_with(context, &scene.engine, &scene.project.name).await?;
         }
         lifecycle::announce(context, &plan);
         let mut settings = lifecycle::settings(context, &scene.engine);

@@ -78,6 +78,42 @@ pub struct Globals {
     pub workdir: Option<String>,
 }
 
+impl Globals {
+    /// Returns the flags that say the same to another process in the same directory, with progress for a log.
+    pub fn arguments(&self) -> Vec<String> {
+        let mut arguments = vec!["--ansi=never".to_owned(), "--progress=plain".to_owned()];
+        for (name, is_set) in [
+            ("--all-resources", self.all_resources),
+            ("--compatibility", self.compatibility),
+        ] {
+            arguments.extend(is_set.then(|| name.to_owned()));
+        }
+        if self.parallel != -1 {
+            arguments.push(format!("--parallel={}", self.parallel));
+        }
+        let one = [
+            ("--engine", &self.engine),
+            ("--project-directory", &self.project_directory),
+            ("--project-name", &self.project_name),
+            ("--state-dir", &self.state_dir),
+        ];
+        arguments.extend(
+            one.into_iter()
+                .filter_map(|(name, value)| Some(format!("{name}={}", value.as_ref()?))),
+        );
+        let many = [
+            ("--env-file", &self.env_file),
+            ("--file", &self.file),
+            ("--insecure-registry", &self.insecure_registry),
+            ("--profile", &self.profile),
+        ];
+        for (name, values) in many {
+            arguments.extend(values.iter().map(|value| format!("{name}={value}")));
+        }
+        arguments
+    }
+}
+
 /// Declares the commands: their variants and who runs each.
 macro_rules! commands {
     ($($(#[$attribute:meta])* $variant:ident => $module:ident,)*) => {

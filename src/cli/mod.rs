@@ -6,6 +6,7 @@ mod alpha;
 mod artifacts;
 mod attach;
 mod attached;
+mod background;
 mod bake;
 mod bridge;
 mod build;

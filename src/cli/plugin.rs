@@ -9,7 +9,7 @@ use crate::ui::stream;
 const METADATA: &str = "docker-cli-plugin-metadata";
 
 /// Set by the docker CLI when it runs a plugin.
-const CALLED: &str = "DOCKER_CLI_PLUGIN_ORIGINAL_CLI_COMMAND";
+pub const CALLED: &str = "DOCKER_CLI_PLUGIN_ORIGINAL_CLI_COMMAND";
 
 /// What a plugin's arguments ask for.
 #[derive(Debug, PartialEq, Eq)]

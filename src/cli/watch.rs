@@ -1,18 +1,15 @@
 //! `compose watch`: watch build context for service and rebuild/refresh containers when files are updated.
 
-use std::fs::File;
-use std::io::{Read, Write};
 use std::process::ExitCode;
 
-use rustix::fs::FlockOperation;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use super::converge::{Converge, ImageWishes};
 use super::lifecycle::{self, interruptible, set};
 use super::watching::{Voice, Watching};
-use super::{CommandError, Context};
-use crate::engine::paths::Paths;
+use super::{CommandError, Context, background};
+use crate::engine::watches::Home;
 use crate::model::Project;
 use crate::plan::{Options, Recreate};
 
@@ -20,6 +17,12 @@ use crate::plan::{Options, Recreate};
 #[derive(Debug, clap::Args)]
 #[command(override_usage = "watch [SERVICE...]")]
 pub struct Args {
+    /// Go on in the background, also when the terminal is gone
+    #[arg(short, long)]
+    pub detach: bool,
+    /// Format of --status ("text"|"json")
+    #[arg(long, value_name = "string", default_value = "text")]
+    pub format: String,
     /// Do not build & start services before watching
     #[arg(long)]
     pub no_up: bool,
@@ -29,16 +32,41 @@ pub struct Args {
     /// hide build output
     #[arg(long)]
     pub quiet: bool,
+    /// Show what is watched in the background and what was done last
+    #[arg(long)]
+    pub status: bool,
+    /// End the watch in the background
+    #[arg(long)]
+    pub stop: bool,
+    /// Be the watch in the background.
+    #[arg(long, hide = true)]
+    pub kept: bool,
     #[arg(value_name = "SERVICE")]
     pub services: Vec<String>,
 }
 
-/// Brings the project up, then watches its files until the user has enough.
+/// Brings the project up, then watches its files until the user has enough; or has to do with the watch that goes on
+/// in the background.
 pub async fn run(args: Args, context: &Context) -> Result<ExitCode, CommandError> {
+    if args.kept {
+        return background::keep(args, context).await;
+    }
+    match (args.detach, args.status, args.stop) {
+        (true, false, false) => background::begin(args, context).await,
+        (false, true, false) => background::status(&args, context).await,
+        (false, false, true) => background::stop(context).await,
+        (false, false, false) => in_foreground(args, context).await,
+        _ => Err(CommandError::message(
+            "--detach, --status and --stop exclude each other",
+        )),
+    }
+}
+
+async fn in_foreground(args: Args, context: &Context) -> Result<ExitCode, CommandError> {
     let mut project = context.load_project(&args.services)?.project;
     // Before anything is started for nothing.
     crate::watch::Rules::of(&project)?;
-    let _lock = Lock::take(&context.engine_paths(), &project.name)?;
+    let _lock = background::lock(&Home::of(&context.engine_paths(), &project.name)?)?;
     let engine = match args.no_up {
         true => interruptible(async { context.engine().await }).await?,
         false => interruptible(up(&args, context, &mut project)).await?,
@@ -50,50 +78,8 @@ pub async fn run(args: Args, context: &Context) -> Result<ExitCode, CommandError
     Ok(ExitCode::SUCCESS)
 }
 
-/// The right to be the only watch of a project. The kernel takes it back when the process ends, however it ends.
-#[derive(Debug)]
-pub struct Lock {
-    _file: File,
-}
-
-impl Lock {
-    /// Takes the right, unless another watch has it.
-    pub fn take(paths: &Paths, project: &str) -> Result<Self, CommandError> {
-        let directory = paths.run_dir().join("watch");
-        let failed = |error: std::io::Error| {
-            CommandError::message(format!("cannot take exclusive lock for project \"{project}\": {error}"))
-        };
-        std::fs::create_dir_all(&directory).map_err(failed)?;
-        let path = directory.join(format!("{project}.lock"));
-        let mut options = File::options();
-        let mut file = options
-            .create(true)
-            .truncate(false)
-            .read(true)
-            .write(true)
-            .open(path)
-            .map_err(failed)?;
-        match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => {}
-            Err(rustix::io::Errno::WOULDBLOCK) => {
-                let mut pid = String::new();
-                let _ = file.read_to_string(&mut pid);
-                return Err(CommandError::message(format!(
-                    "cannot take exclusive lock for project \"{project}\": process with PID {} is still running",
-                    pid.trim()
-                )));
-            }
-            Err(error) => return Err(failed(error.into())),
-        }
-        file.set_len(0).map_err(failed)?;
-        file.write_all(std::process::id().to_string().as_bytes())
-            .map_err(failed)?;
-        Ok(Self { _file: file })
-    }
-}
-
 /// Watches until the user has enough; what is under way then is finished, unless the user insists.
-async fn until_interrupted(watching: &Watching<'_>) -> Result<(), CommandError> {
+pub async fn until_interrupted(watching: &Watching<'_>) -> Result<(), CommandError> {
     let stop = CancellationToken::new();
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
@@ -112,7 +98,7 @@ async fn until_interrupted(watching: &Watching<'_>) -> Result<(), CommandError> 
 }
 
 /// Builds what is watched and starts it.
-async fn up(args: &Args, context: &Context, project: &mut Project) -> Result<crate::client::Engine, CommandError> {
+pub async fn up(args: &Args, context: &Context, project: &mut Project) -> Result<crate::client::Engine, CommandError> {
     for service in project.services.values_mut() {
         if service.build.is_some() && service.develop.is_some() {
             service.pull_policy = "build".to_owned();

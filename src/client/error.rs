@@ -56,6 +56,20 @@ impl ClientError {
         }
     }
 
+    /// Returns whether there was no answer, because the engine was not there or went away.
+    pub fn is_lost_connection(&self) -> bool {
+        match self {
+            Self::Unreachable { .. } | Self::Silent { .. } | Self::Connection(_) => true,
+            Self::Request(error) => matches!(
+                error,
+                bollard::errors::Error::IOError { .. }
+                    | bollard::errors::Error::HyperResponseError { .. }
+                    | bollard::errors::Error::HyperLegacyError { .. }
+            ),
+            _ => false,
+        }
+    }
+
     /// Returns the engine's HTTP status, if it answered with one.
     pub fn status(&self) -> Option<u16> {
         match self {

@@ -48,6 +48,7 @@ impl Engine {
             self.take_up_one(container).await;
         }
         self.networks.net.settle().await.map_err(super::networks::failure)?;
+        self.take_up_watches();
         Ok(())
     }
 

@@ -47,6 +47,7 @@ pub mod time;
 mod top;
 pub mod usage;
 pub mod volumes;
+pub mod watches;
 
 use std::os::fd::OwnedFd;
 use std::path::Path;
@@ -69,6 +70,7 @@ use networks::Networks;
 use paths::Paths;
 use settle::Settling;
 use volumes::Volumes;
+use watches::Watches;
 
 use crate::image::Store;
 use crate::net::spec::NetworkState;
@@ -87,6 +89,7 @@ pub struct Engine {
     pub events: Events,
     pub runtime: Runtime,
     api_sockets: ApiSockets,
+    watches: Watches,
     /// Everything that goes on in the background.
     pub tasks: TaskTracker,
     /// Cancelled when the engine ends.
@@ -150,6 +153,7 @@ impl Engine {
             events: Events::default(),
             runtime,
             api_sockets: ApiSockets::new(socket),
+            watches: Watches::default(),
             tasks: TaskTracker::new(),
             closing: CancellationToken::new(),
             boot_id: container::boot_id(),

@@ -20,6 +20,7 @@ mod sync;
 mod system;
 pub mod version;
 mod volumes;
+mod watches;
 
 use std::convert::Infallible;
 use std::sync::Arc;

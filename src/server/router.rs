@@ -12,7 +12,7 @@ use super::error::ApiError;
 use super::request::{Call, Query, segments};
 use super::response::{Answer, with_engine_headers};
 use super::version::{ApiVersion, NEWEST};
-use super::{archive, build, containers, events, exec, images, networks, sync, system, volumes};
+use super::{archive, build, containers, events, exec, images, networks, sync, system, volumes, watches};
 use crate::engine::Engine;
 
 /// Answers one request; failures become answers too.
@@ -72,6 +72,9 @@ async fn of_system(method: &Method, path: &[&str], call: Call) -> Answer {
         ("GET", ["compose", "df"]) => system::usage(call).await,
         ("POST", ["compose", "build"]) => build::from_directory(call).await,
         ("POST", ["compose", "containers", id, "sync"]) => sync::sync(call, id).await,
+        ("GET", ["compose", "watches", project]) => watches::standing(&call, project),
+        ("PUT", ["compose", "watches", project]) => watches::keep(call, project).await,
+        ("DELETE", ["compose", "watches", project]) => watches::end(call, project).await,
         ("GET", ["swarm" | "nodes" | "services" | "tasks" | "secrets" | "configs", ..]) => Err(system::no_swarm()),
         ("GET", ["plugins"]) => Ok(super::response::json(&serde_json::json!([]))),
         ("GET", ["distribution", name @ .., "json"]) => system::distribution(&call, &name.join("/")),

@@ -161,6 +161,35 @@ impl Desk {
         jobs
     }
 
+    /// Copies what was copied to a service once more: there is a new container of it.
+    pub fn copy_again(&mut self, service: &str) {
+        if self.copied.contains_key(service) {
+            self.again.insert(service.to_owned());
+        }
+    }
+
+    /// Takes back a job that could not be done now, noted as done before. What came since is as new as it.
+    pub fn give_back(&mut self, job: Job, now: Instant) {
+        let mut batch = Batch::default();
+        match job {
+            Job::Sync {
+                service, again: true, ..
+            } => {
+                self.again.insert(service);
+            }
+            Job::Sync { service, files, .. } => {
+                batch.sync.insert(service, files);
+            }
+            Job::Rebuild(services) => batch.rebuild = services,
+            Job::Restart(services) => batch.restart = services,
+            Job::Exec { service, rules } => {
+                let rules = rules.into_iter().map(|(rule, cause)| ((service.clone(), rule), cause));
+                batch.exec = rules.collect();
+            }
+        }
+        self.add(batch, now);
+    }
+
     /// Notes that a job was done.
     pub fn done(&mut self, job: &Job) {
         match job {
@@ -300,6 +329,39 @@ mod tests {
         }
         assert_eq!(seen, ["sync", "restart", "exec"]);
         assert!(desk.is_idle());
+    }
+
+    #[test]
+    fn what_could_not_be_done_is_done_later() {
+        let mut desk = Desk::default();
+        let now = Instant::now();
+        let mut batch = sync("web", "/a");
+        batch.exec.insert(("web".to_owned(), 0), "a".into());
+        desk.add(batch, now);
+        let copy = desk.take(now).remove(0);
+        desk.done(&copy);
+        desk.give_back(copy.clone(), now);
+        let later = now + SETTLE;
+        assert_eq!(desk.take(later), [copy.clone()], "the hook waits for it");
+        desk.done(&copy);
+        let hook = desk.take(later).remove(0);
+        desk.done(&hook);
+        desk.give_back(hook.clone(), later);
+        assert_eq!(desk.take(later + SETTLE), [hook]);
+    }
+
+    #[test]
+    fn a_new_container_gets_what_the_others_have() {
+        let mut desk = Desk::default();
+        let now = Instant::now();
+        desk.copy_again("web");
+        assert!(desk.is_idle());
+        desk.add(sync("web", "/a"), now);
+        let copy = desk.take(now).remove(0);
+        desk.copy_again("web");
+        assert_eq!(desk.take(now), [], "one after the other");
+        desk.done(&copy);
+        assert!(matches!(&desk.take(now)[..], [Job::Sync { again: true, files, .. }] if files.len() == 1));
     }
 
     #[test]

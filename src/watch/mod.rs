@@ -20,7 +20,7 @@ mod watcher;
 pub use desk::{Desk, Job};
 pub use pending::Pending;
 pub use rules::{Action, Batch, Mapping, Rule, RuleError, Rules};
-pub use snapshot::Snapshot;
+pub use snapshot::{Identity, Snapshot};
 pub use sync::{Report, SyncError, sync};
 pub use watcher::{News, Watcher};
 

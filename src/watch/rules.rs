@@ -90,19 +90,36 @@ pub enum RuleError {
 
 impl Action {
     fn parse(text: &str) -> Option<Self> {
-        Some(match text {
-            "sync" => Self::Sync,
-            "rebuild" => Self::Rebuild,
-            "restart" => Self::Restart,
-            "sync+restart" => Self::SyncRestart,
-            "sync+exec" => Self::SyncExec,
-            _ => return None,
-        })
+        let all = [
+            Self::Sync,
+            Self::Rebuild,
+            Self::Restart,
+            Self::SyncRestart,
+            Self::SyncExec,
+        ];
+        all.into_iter().find(|action| action.name() == text)
+    }
+
+    /// Returns its name in the file.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Sync => "sync",
+            Self::Rebuild => "rebuild",
+            Self::Restart => "restart",
+            Self::SyncRestart => "sync+restart",
+            Self::SyncExec => "sync+exec",
+        }
     }
 
     /// Returns whether files are copied.
     pub fn syncs(self) -> bool {
         matches!(self, Self::Sync | Self::SyncRestart | Self::SyncExec)
+    }
+}
+
+impl std::fmt::Display for Action {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str(self.name())
     }
 }
 
@@ -237,6 +254,11 @@ impl Rules {
 }
 
 impl Rule {
+    /// Returns where in the container the path belongs.
+    pub fn target(&self) -> &str {
+        &self.target
+    }
+
     /// Returns where in the container a file belongs, if the rule is about it. A rule that copies nothing says so by
     /// an empty place.
     pub fn matches(&self, path: &Path) -> Option<Mapping> {

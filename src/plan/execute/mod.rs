@@ -81,6 +81,17 @@ pub enum ExecutionError {
     Several(Vec<ExecutionError>),
 }
 
+impl ExecutionError {
+    /// Returns whether the engine was not there or went away.
+    pub fn is_lost_connection(&self) -> bool {
+        match self {
+            Self::Client(error) | Self::Network { source: error, .. } => error.is_lost_connection(),
+            Self::Several(errors) => errors.iter().any(Self::is_lost_connection),
+            _ => false,
+        }
+    }
+}
+
 /// A plan being carried out.
 pub struct Execution<'e> {
     engine: &'e Engine,

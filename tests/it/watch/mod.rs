@@ -1,5 +1,6 @@
 //! Watching real projects: what an edit leads to in real containers, and what once broke elsewhere.
 
+mod background;
 mod dev;
 mod soak;
 
