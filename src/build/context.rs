@@ -78,11 +78,16 @@ impl Context {
         Ok(ignore)
     }
 
-    /// Reads the ignore file: the Dockerfile's own, else the directory's.
-    pub fn ignore_file(&self) -> Result<Ignore, ContextError> {
+    /// Returns where an ignore file may be; the first that there is counts.
+    pub fn ignore_files(&self) -> [PathBuf; 2] {
         let mut own = self.directory.join(&self.dockerfile).into_os_string();
         own.push(".dockerignore");
-        for path in [PathBuf::from(own), self.directory.join(".dockerignore")] {
+        [PathBuf::from(own), self.directory.join(".dockerignore")]
+    }
+
+    /// Reads the ignore file: the Dockerfile's own, else the directory's.
+    pub fn ignore_file(&self) -> Result<Ignore, ContextError> {
+        for path in self.ignore_files() {
             match std::fs::read_to_string(&path) {
                 Ok(text) => {
                     return Ignore::parse(&text).map_err(|source| ContextError::Pattern { path, source });

@@ -342,7 +342,11 @@ mod tests {
         desk.done(&copy);
         desk.give_back(copy.clone(), now);
         let later = now + SETTLE;
-        assert_eq!(desk.take(later), [copy.clone()], "the hook waits for it");
+        assert_eq!(
+            desk.take(later).as_slice(),
+            std::slice::from_ref(&copy),
+            "the hook waits for it"
+        );
         desk.done(&copy);
         let hook = desk.take(later).remove(0);
         desk.done(&hook);

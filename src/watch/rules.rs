@@ -48,6 +48,8 @@ pub struct Mapping {
 #[derive(Debug, Default)]
 pub struct Rules {
     pub rules: Vec<Rule>,
+    /// Files that say what is ignored: when they change, the rules have to be read again.
+    pub ignore_files: BTreeSet<PathBuf>,
     /// What the user should know about the rules.
     pub warnings: Vec<String>,
 }
@@ -132,7 +134,15 @@ impl Rules {
             if develop.watch.is_empty() {
                 continue;
             }
-            let docker_ignore = docker_ignore(project, service)?;
+            let context = build_context(project, service);
+            let docker_ignore = match context {
+                Some(context) => {
+                    all.ignore_files.extend(context.ignore_files());
+                    let ignore = context.ignore_file()?;
+                    Some((context.directory, ignore))
+                }
+                None => None,
+            };
             for watch in &develop.watch {
                 all.add(project, service, watch, docker_ignore.clone())?;
             }
@@ -211,13 +221,15 @@ impl Rules {
 
     /// Returns the paths that have to be watched.
     pub fn roots(&self) -> Vec<PathBuf> {
-        let paths: BTreeSet<&PathBuf> = self.rules.iter().map(|rule| &rule.path).collect();
+        let paths = self.rules.iter().map(|rule| &rule.path);
+        let paths: BTreeSet<&PathBuf> = paths.chain(&self.ignore_files).collect();
         paths.into_iter().cloned().collect()
     }
 
     /// Returns whether no rule has to do with a directory or anything below it.
     pub fn prunes(&self, directory: &Path) -> bool {
         !self.rules.iter().any(|rule| rule.concerns_below(directory))
+            && !self.ignore_files.iter().any(|file| file.starts_with(directory))
     }
 
     /// Returns whether a change of the path leads to anything.
@@ -307,21 +319,20 @@ impl Rule {
     }
 }
 
-fn docker_ignore(project: &Project, service: &Service) -> Result<Option<(PathBuf, Ignore)>, ContextError> {
-    let Some(build) = &service.build else { return Ok(None) };
+/// Returns what a service's image is built from, if that is on this machine.
+fn build_context(project: &Project, service: &Service) -> Option<BuildContext> {
+    let build = service.build.as_ref()?;
     if build.context.contains("://") || build.context.starts_with("git@") {
-        return Ok(None);
+        return None;
     }
-    let directory = clean(&project.working_dir.join(&build.context));
-    let context = BuildContext {
-        directory: directory.clone(),
+    Some(BuildContext {
+        directory: clean(&project.working_dir.join(&build.context)),
         dockerfile: match build.dockerfile.as_str() {
             "" => "Dockerfile".into(),
             dockerfile => dockerfile.into(),
         },
         inline: None,
-    };
-    Ok(Some((directory, context.ignore_file()?)))
+    })
 }
 
 /// Takes out `.` and undoes `..` by name.

@@ -54,6 +54,11 @@ impl Watcher {
     pub async fn next(&mut self) -> Option<News> {
         self.news.recv().await
     }
+
+    /// Returns the next of the news that have come already.
+    pub fn next_of_old(&mut self) -> Option<News> {
+        self.news.try_recv().ok()
+    }
 }
 
 impl Drop for Watcher {

@@ -11,11 +11,14 @@ use crate::watch::{Identity, Snapshot};
 /// How many lines may be added to the list on disk before it is written anew.
 const ADDED_LINES: usize = 50_000;
 
+/// Files as they were when they were acted upon.
+type Batch = Vec<(PathBuf, Option<Identity>)>;
+
 /// Notes what was acted upon, on a thread of its own: to read files takes longer than to copy them.
 pub struct Memory {
     /// Acted upon, but perhaps not done yet.
     open: BTreeMap<PathBuf, Option<Identity>>,
-    writer: Option<mpsc::Sender<Vec<(PathBuf, Option<Identity>)>>>,
+    writer: Option<mpsc::Sender<Batch>>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -31,7 +34,7 @@ impl Memory {
             // What was missed counts as such until it has been acted upon.
             now.with(&missed, &known).store(place)?;
         }
-        let (writer, batches) = mpsc::channel::<Vec<_>>();
+        let (writer, batches) = mpsc::channel::<Batch>();
         let place = place.to_owned();
         let thread = std::thread::Builder::new().name("memory".to_owned()).spawn(move || {
             let tell = |written: std::io::Result<()>| {

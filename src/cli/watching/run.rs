@@ -141,6 +141,9 @@ impl<'w> Watching<'w> {
                 if let Some(memory) = &mut memory {
                     memory.begin(&due);
                 }
+                if due.iter().any(|path| self.rules().ignore_files.contains(path)) {
+                    self.read_rules_again(&mut watcher, &mut pending).await?;
+                }
                 desk.add(self.rules().batch(&due), now);
             }
             if !stop.is_cancelled() {
@@ -157,6 +160,31 @@ impl<'w> Watching<'w> {
             }
         }
         self.voice.say("Watch disabled");
+        Ok(())
+    }
+
+    /// Reads the rules again, since a file changed that says what is ignored, and watches what they say now.
+    async fn read_rules_again(&self, watcher: &mut Watcher, pending: &mut Pending) -> Result<(), CommandError> {
+        let rules = match Rules::of(self.project) {
+            Ok(rules) => Arc::new(rules),
+            Err(error) => {
+                let text = CommandError::from(error).text().unwrap_or_default();
+                self.voice
+                    .warn(format_args!("{text}; the ignore files stay as they were"));
+                return Ok(());
+            }
+        };
+        // The new watcher sees what the old one does not any more.
+        let (new, _) = start_watcher(Arc::clone(&rules)).await?;
+        let mut old = std::mem::replace(watcher, new);
+        while let Some(news) = old.next_of_old() {
+            if let News::Changes(changes) = news {
+                let now = Instant::now();
+                changes.into_iter().for_each(|change| pending.note(change, now));
+            }
+        }
+        *self.rules.write().unwrap_or_else(PoisonError::into_inner) = rules;
+        self.voice.say(".dockerignore has been read again");
         Ok(())
     }
 

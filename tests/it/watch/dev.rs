@@ -12,24 +12,48 @@ use crate::support::{self, Project};
 /// A project and the watch of it. Both end with the value.
 pub struct Dev {
     pub project: Project,
+    engine: Option<String>,
     watch: Option<Child>,
     said: Arc<Mutex<String>>,
 }
 
 impl Dev {
-    /// Returns the project, or nothing where this process may not make containers.
+    /// Returns the project, or nothing where this process may not make containers. Its engine is the embedded one, or
+    /// the one at the address in `COMPOSE_TEST_WATCH_ENGINE`, which has the image `busybox:latest`.
     pub fn new(files: &[(&str, &str)]) -> Option<Self> {
         if !support::available("the right to make containers", support::is_root()) {
             return None;
         }
-        let mut project = Project::new(files);
+        let engine = std::env::var("COMPOSE_TEST_WATCH_ENGINE").ok();
+        let mut project = Project::new(&[]);
+        for (path, text) in files {
+            match &engine {
+                Some(_) => project.write(path, &text.replace("rootfs:/", "busybox:latest")),
+                None => project.write(path, text),
+            }
+        }
+        if let Some(engine) = &engine {
+            project.set("COMPOSE_ENGINE", engine);
+        }
         project.set("COMPOSE_ENGINE_IDLE", "2");
         project.set("COMPOSE_PROJECT_NAME", &project_name(&project));
         Some(Self {
             project,
+            engine,
             watch: None,
             said: Arc::default(),
         })
+    }
+
+    /// Returns whether the engine is our own.
+    pub fn is_embedded(&self) -> bool {
+        self.engine.is_none()
+    }
+
+    /// Returns the image with Python that another engine has.
+    pub fn python(&self) -> Option<String> {
+        self.engine.as_ref()?;
+        Some(std::env::var("COMPOSE_TEST_PYTHON").unwrap_or_else(|_| "python:3".to_owned()))
     }
 
     /// Runs a watching command until the value goes, and waits until it watches.
@@ -39,6 +63,22 @@ impl Dev {
         self.hears("Watch enabled");
     }
 
+    /// Returns a command of ours as another program runs it.
+    pub fn wrapped(&self, wrapper: &[&str], arguments: &[&str]) -> Command {
+        let inner = self.project.compose(arguments);
+        let mut command = Command::new(wrapper[0]);
+        command
+            .args(&wrapper[1..])
+            .arg(inner.get_program())
+            .args(inner.get_args())
+            .current_dir(self.project.path());
+        for (name, value) in inner.get_envs() {
+            command.env(name, value.unwrap_or_default());
+        }
+        command
+    }
+
+    /// Runs a watching command that is ready to run.
     pub fn start(&mut self, mut command: Command) {
         self.stop();
         let mut child = command
@@ -127,6 +167,10 @@ impl Dev {
 impl Drop for Dev {
     fn drop(&mut self) {
         self.stop();
+        if self.engine.is_some() {
+            // The embedded one goes with the project.
+            self.project.run(&["down", "-v", "-t", "0"]);
+        }
     }
 }
 

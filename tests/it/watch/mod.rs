@@ -2,6 +2,8 @@
 
 mod background;
 mod dev;
+mod develop;
+mod edits;
 mod soak;
 
 use std::fs;
@@ -192,16 +194,8 @@ fn an_unreadable_directory_does_not_end_the_watch() {
     }
     dev.project.succeed(&["up", "-d"]);
     fs::set_permissions(dev.path("src/shut"), PermissionsExt::from_mode(0o0)).unwrap();
-    let inner = dev.project.compose(&["watch", "--no-up"]);
-    let mut command = Command::new("setpriv");
-    command
-        .args(["--bounding-set", "-dac_override,-dac_read_search"])
-        .arg(inner.get_program())
-        .args(inner.get_args())
-        .current_dir(dev.project.path());
-    for (name, value) in inner.get_envs() {
-        command.env(name, value.unwrap_or_default());
-    }
+    let shut_out = ["setpriv", "--bounding-set", "-dac_override,-dac_read_search"];
+    let command = dev.wrapped(&shut_out, &["watch", "--no-up"]);
     dev.start(command);
     dev.hears("Watch enabled");
     dev.hears("src/shut: Permission denied; the rest is watched");

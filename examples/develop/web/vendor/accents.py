@@ -1,0 +1,5 @@
+"""Says things with emphasis."""
+
+
+def emphasise(text):
+    return text.upper()
