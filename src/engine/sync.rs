@@ -95,17 +95,22 @@ impl Engine {
                     .map_err(lifecycle::runtime_failure("cannot find the container's user"))?,
             ),
         };
-        self.blocking(move || {
+        let synced = self.blocking(move || {
             let syncing = Syncing {
                 root: root.directory(),
                 owner,
                 compare: request.compare,
                 parents: HashMap::new(),
                 outcome: Outcome::default(),
+                replaced: Vec::new(),
             };
             root.as_its_root(|| syncing.run(&request))
-        })
-        .await
+        });
+        let (outcome, replaced) = synced.await?;
+        if !replaced.is_empty() {
+            self.tasks.spawn_blocking(move || drop(replaced));
+        }
+        Ok(outcome)
     }
 }
 
@@ -117,13 +122,22 @@ struct Syncing<'r> {
     /// Directories that are open already: a burst of files is mostly in few of them.
     parents: HashMap<PathBuf, OwnedFd>,
     outcome: Outcome,
+    /// Large files that others have taken the place of. To let go of one takes the kernel as long as to copy it, and
+    /// need not be waited for.
+    replaced: Vec<OwnedFd>,
 }
+
+/// From this size on a file is large.
+const LARGE: i64 = 1 << 20;
+/// How much is copied by reading and writing: more than that the kernel copies by itself, which takes longer to begin.
+const SMALL: usize = 16 << 10;
 
 /// How many directories are kept open.
 const OPEN_DIRECTORIES: usize = 64;
 
 impl Syncing<'_> {
-    fn run(mut self, request: &Request) -> Outcome {
+    /// Does it, and hands over what is still to be let go of.
+    fn run(mut self, request: &Request) -> (Outcome, Vec<OwnedFd>) {
         for path in &request.removed {
             match self.remove(Path::new(path)) {
                 Ok(()) => self.outcome.removed += 1,
@@ -140,7 +154,7 @@ impl Syncing<'_> {
                 Err(cause) => self.fail(&copy.to, &cause),
             }
         }
-        self.outcome
+        (self.outcome, self.replaced)
     }
 
     fn fail(&mut self, path: &str, cause: &io::Error) {
@@ -270,7 +284,7 @@ impl Syncing<'_> {
         Ok(Done::Written)
     }
 
-    fn file(&self, from: &Path, parent: BorrowedFd<'_>, name: &OsStr, there: Option<Stat>) -> io::Result<Done> {
+    fn file(&mut self, from: &Path, parent: BorrowedFd<'_>, name: &OsStr, there: Option<Stat>) -> io::Result<Done> {
         // Not to hang on a pipe, nor to read what a link leads to, should the file have become one.
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::NOCTTY | OFlags::CLOEXEC;
         let mut source = match rustix::fs::open(from, flags, Mode::empty()) {
@@ -282,6 +296,7 @@ impl Syncing<'_> {
             return Ok(Done::Vanished);
         }
         let (owner, group) = self.owner_of(&here);
+        let mut replaced = Vec::new();
         if self.compare
             && let Some(there) = there
             && (there.st_uid, there.st_gid, there.st_mode) == (owner, group, here.st_mode)
@@ -299,12 +314,22 @@ impl Syncing<'_> {
             rustix::fs::fchmod(file, Mode::from_raw_mode(here.st_mode & 0o7777))?;
             Ok(rustix::fs::futimens(file, &times(&here))?)
         };
+        if there.is_some_and(|there| there.st_size >= LARGE) {
+            // Held open, it is let go of later.
+            let old = rustix::fs::openat(
+                parent,
+                name,
+                OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC,
+                Mode::empty(),
+            );
+            replaced.extend(old);
+        }
         let draft = draft_name();
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let made = rustix::fs::openat(parent, &draft, flags, Mode::RUSR | Mode::WUSR)?;
         let settle = || -> io::Result<()> {
             let mut made = File::from(made);
-            io::copy(&mut source, &mut made)?;
+            copy_content(&mut source, &mut made, here.st_size)?;
             finish(&made)?;
             Ok(rustix::fs::renameat(parent, &draft, parent, name)?)
         };
@@ -322,6 +347,7 @@ impl Syncing<'_> {
             }
             other => other?,
         }
+        self.replaced.append(&mut replaced);
         Ok(Done::Written)
     }
 
@@ -417,6 +443,20 @@ fn is_same(here: &File, parent: BorrowedFd<'_>, name: &OsStr) -> io::Result<bool
         at += count as u64;
     }
     Ok(true)
+}
+
+/// Copies a file from where it is read to where it is written.
+fn copy_content(from: &mut File, to: &mut File, size: i64) -> io::Result<()> {
+    if usize::try_from(size).is_ok_and(|size| size <= SMALL) {
+        let mut buffer = [0; SMALL];
+        loop {
+            match io::Read::read(from, &mut buffer)? {
+                0 => return Ok(()),
+                count => io::Write::write_all(to, &buffer[..count])?,
+            }
+        }
+    }
+    io::copy(from, to).map(drop)
 }
 
 fn mount_of(parent: BorrowedFd<'_>, name: &OsStr) -> io::Result<u64> {
@@ -520,8 +560,10 @@ mod tests {
                 compare: request.compare,
                 parents: HashMap::new(),
                 outcome: Outcome::default(),
+                replaced: Vec::new(),
             }
             .run(request)
+            .0
         }
 
         fn copy(&self, from: &str, to: &str) -> Outcome {

@@ -1,7 +1,9 @@
 //! The watched files as the kernel tells of them (inotify): one watch for each directory, an index of what is there.
 //!
 //! The crate `notify` is not used for this: it cannot leave out directories, gives up at the first that cannot be
-//! read, and loses what is written into a directory before it has noticed the directory. Here every new directory is
+//! read, tells of every reading of a file (so that a build would be an avalanche of events), and loses what is written
+//! into a directory before it has noticed the directory; its polling compares times in whole seconds, so that a second
+//! save or a change of mode is not seen. Here every new directory is
 //! watched first and read afterwards, and the index tells what was missed when the kernel's queue overflowed.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};

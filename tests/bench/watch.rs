@@ -62,6 +62,8 @@ struct Figures {
     single: Vec<Duration>,
     burst: Vec<Duration>,
     big: Vec<Duration>,
+    /// `cp` of the same file, in the same moments.
+    copies: Vec<Duration>,
     idle: Duration,
     memory: u64,
 }
@@ -99,7 +101,6 @@ fn main() {
     let project = work.path().join("project");
     make_project(&project, per_directory);
     println!("{} files in {DIRECTORIES} directories", DIRECTORIES * per_directory);
-    let copy = copy_times(&project);
     for side in &sides {
         let figures = measure(side, &project);
         let burst = percentile(&figures.burst, 50);
@@ -114,8 +115,8 @@ fn main() {
             figures.single.len(),
             shown(burst),
             shown(big),
-            shown(copy),
-            big.as_secs_f64() / copy.as_secs_f64(),
+            shown(percentile(&figures.copies, 50)),
+            big.as_secs_f64() / percentile(&figures.copies, 50).as_secs_f64(),
             figures.idle.as_secs_f64() * 1e3,
             figures.memory / 1024,
         );
@@ -201,10 +202,11 @@ fn measure(side: &Side, project: &Path) -> Figures {
         burst.push(hears(&heard, saved, &text));
         std::thread::sleep(side.pause);
     }
-    let mut big = Vec::new();
-    for round in 0..5 {
+    let (mut big, mut copies) = (Vec::new(), Vec::new());
+    for round in 0..7 {
         let text = format!("big{round}");
         write_big(&project.join("big.new"), &text);
+        copies.push(copy_time(project));
         let saved = Instant::now();
         fs::rename(project.join("big.new"), project.join("tree/big")).expect("a file");
         big.push(hears(&heard, saved, &text));
@@ -222,6 +224,7 @@ fn measure(side: &Side, project: &Path) -> Figures {
         single,
         burst,
         big,
+        copies,
         idle,
         memory,
     }
@@ -323,21 +326,17 @@ fn write_big(path: &Path, text: &str) {
 }
 
 /// Returns how long `cp` takes for the large file, on the same file system.
-fn copy_times(project: &Path) -> Duration {
-    write_big(&project.join("big.new"), "cp");
-    let mut times = Vec::new();
-    for _ in 0..7 {
-        let begun = Instant::now();
-        let status = Command::new("cp")
-            .args(["big.new", "big.copy"])
-            .current_dir(project)
-            .status()
-            .expect("cp runs");
-        assert!(status.success());
-        times.push(begun.elapsed());
-        fs::remove_file(project.join("big.copy")).expect("the copy");
-    }
-    percentile(&times, 50)
+fn copy_time(project: &Path) -> Duration {
+    let begun = Instant::now();
+    let status = Command::new("cp")
+        .args(["big.new", "big.copy"])
+        .current_dir(project)
+        .status()
+        .expect("cp runs");
+    let elapsed = begun.elapsed();
+    assert!(status.success());
+    fs::remove_file(project.join("big.copy")).expect("the copy");
+    elapsed
 }
 
 fn percentile(times: &[Duration], percent: usize) -> Duration {

@@ -37,7 +37,8 @@ fn soak(edits: usize) {
         return;
     };
     dev.watch(&["watch"]);
-    let before = (descriptors(&dev), memory(&dev));
+    let begun = std::time::Instant::now();
+    let before = Holdings::of(&dev);
     let source = dev.path("src");
     let mut numbers = Numbers(0x9e37_79b9_7f4a_7c15);
     for number in 0..edits {
@@ -64,9 +65,50 @@ fn soak(edits: usize) {
             ))
         }
     });
-    let after = (descriptors(&dev), memory(&dev));
-    assert!(after.0 <= before.0 + 2, "file descriptors: {before:?} {after:?}");
-    assert!(after.1 <= before.1 + 32 * 1024, "memory in kB: {before:?} {after:?}");
+    let after = Holdings::of(&dev);
+    eprintln!(
+        "{edits} edits in {:?}: before {before:?}, after {after:?}",
+        begun.elapsed()
+    );
+    let directories = tree(&source).values().filter(|content| *content == "directory").count();
+    // The watched directory itself, and the one above it.
+    assert_eq!(after.watches, directories + 2, "one watch for each directory");
+    for (name, before, after) in [
+        ("watch", before.watch, after.watch),
+        ("engine", before.engine, after.engine),
+    ] {
+        assert!(
+            after.0 <= before.0 + 4,
+            "{name}: file descriptors: {before:?} {after:?}"
+        );
+        assert!(
+            after.1 <= before.1 + 32 * 1024,
+            "{name}: memory in kB: {before:?} {after:?}"
+        );
+    }
+}
+
+/// What the processes hold: file descriptors and memory in kB of watch and engine, watches of the kernel.
+#[derive(Debug)]
+struct Holdings {
+    watch: (usize, u64),
+    engine: (usize, u64),
+    watches: usize,
+}
+
+impl Holdings {
+    fn of(dev: &Dev) -> Self {
+        let engine = dev
+            .project
+            .engine_pid()
+            .map(|pid| pid.as_raw_nonzero().get().cast_unsigned());
+        let held = |pid: u32| (descriptors(pid), memory(pid));
+        Self {
+            watch: held(dev.pid()),
+            engine: engine.map(held).unwrap_or_default(),
+            watches: watches(dev.pid()),
+        }
+    }
 }
 
 /// Does something that a person, an editor or git may do.
@@ -145,13 +187,25 @@ fn tree(top: &Path) -> BTreeMap<String, String> {
     found
 }
 
-fn descriptors(dev: &Dev) -> usize {
-    fs::read_dir(format!("/proc/{}/fd", dev.pid())).map_or(0, Iterator::count)
+fn descriptors(pid: u32) -> usize {
+    fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, Iterator::count)
 }
 
-/// Returns how much memory the watch has, in kB.
-fn memory(dev: &Dev) -> u64 {
-    let status = fs::read_to_string(format!("/proc/{}/status", dev.pid())).unwrap_or_default();
+/// Returns how many directories the kernel watches for a process.
+fn watches(pid: u32) -> usize {
+    let infos = fs::read_dir(format!("/proc/{pid}/fdinfo"))
+        .into_iter()
+        .flatten()
+        .flatten();
+    let texts = infos.filter_map(|entry| fs::read_to_string(entry.path()).ok());
+    texts
+        .map(|text| text.lines().filter(|line| line.starts_with("inotify ")).count())
+        .sum()
+}
+
+/// Returns how much memory a process has, in kB.
+fn memory(pid: u32) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
     let line = status
         .lines()
         .find(|line| line.starts_with("VmRSS"))
