@@ -93,6 +93,10 @@ impl Watching<'_> {
             .filter(|container| container.service == service && !container.one_off)
             .collect();
         if own.is_empty() {
+            if compare {
+                // It is being replaced.
+                return Outcome::default();
+            }
             self.voice.warn(format_args!(
                 "{service}: there is no container to sync to; run \"up\" first"
             ));
@@ -123,13 +127,14 @@ impl Watching<'_> {
                     }
                     outcome.undone.extend(report.postponed);
                 }
+                // It has been replaced, and what was copied before is copied into its successor.
+                Err(SyncError::Client(error)) if error.is_not_found() => {}
                 Err(error) => {
                     let error = CommandError::from(error);
                     if is_lost(&error) {
                         outcome.engine_lost = true;
                         continue;
                     }
-                    // The container may be gone: whoever removed it knows.
                     let error = error.text().unwrap_or_default();
                     self.voice
                         .warn(format_args!("{}: cannot sync: {error}", container.name));
@@ -170,6 +175,7 @@ impl Watching<'_> {
             return Err(error);
         }
         self.voice.say(&format!("service(s) {names} successfully built"));
+        let alone = self.changing.lock().await;
         if let Err(error) = self.recreate(&list).await {
             let text = error.text().unwrap_or_default();
             self.voice
@@ -182,6 +188,7 @@ impl Watching<'_> {
                 .say(&format!("Application failed to start after update. Error: {text}"));
             return Ok(());
         }
+        drop(alone);
         self.voice.say(&format!(
             "{}: rebuilt ({})",
             list.join(", "),
@@ -242,6 +249,7 @@ impl Watching<'_> {
             self.voice
                 .say(&format!("{service}: {how} because {cause_shown} changed"));
         }
+        let _alone = self.changing.lock().await;
         let observed = self.observed().await?;
         let chosen: BTreeSet<String> = services.keys().cloned().collect();
         let plan = plan::lifecycle::restart(self.project, &observed, &chosen, false, None)?;

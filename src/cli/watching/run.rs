@@ -32,6 +32,8 @@ pub struct Watching<'w> {
     /// Where it is kept what the files contained, so that the next watch can catch up.
     pub snapshot: Option<PathBuf>,
     rules: RwLock<Arc<Rules>>,
+    /// Held by whoever replaces or restarts containers: two plans at a time would be made of what the other changes.
+    pub(super) changing: tokio::sync::Mutex<()>,
 }
 
 type Work<'f> = Pin<Box<dyn Future<Output = (Job, Outcome)> + 'f>>;
@@ -57,6 +59,7 @@ impl<'w> Watching<'w> {
             quiet: false,
             snapshot: None,
             rules: RwLock::new(Arc::new(rules)),
+            changing: tokio::sync::Mutex::new(()),
         })
     }
 
