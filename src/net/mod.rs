@@ -24,6 +24,7 @@ mod parent;
 mod ports;
 mod proxy;
 mod published;
+mod relay;
 mod sandbox;
 pub mod spec;
 mod state;

@@ -15,11 +15,10 @@ use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::task::JoinSet;
 
 use super::dialer::Dialer;
+use super::relay::relay;
 use super::spec::Protocol;
 use crate::os::datagram;
 
-/// Bytes on their way in each direction of a connection.
-const STREAM_BUFFER: usize = 64 * 1024;
 /// The largest datagram there can be.
 const DATAGRAM_BUFFER: usize = 64 * 1024;
 /// How long an answer to a datagram is waited for; docker-proxy's.
@@ -72,8 +71,8 @@ async fn serve_streams(listener: TcpListener, container: SocketAddr, dialer: Dia
     }
 }
 
-async fn carry(mut client: TcpStream, container: SocketAddr, dialer: Dialer) {
-    let mut server = match dialer.stream(container).await {
+async fn carry(client: TcpStream, container: SocketAddr, dialer: Dialer) {
+    let server = match dialer.stream(container).await {
         Ok(server) => server,
         Err(_) => {
             // The client sees what it would see without us: nobody listens.
@@ -84,7 +83,7 @@ async fn carry(mut client: TcpStream, container: SocketAddr, dialer: Dialer) {
     let _ = client.set_nodelay(true);
     let _ = server.set_nodelay(true);
     // Either side going away ends the connection; that is no failure of ours.
-    let _ = tokio::io::copy_bidirectional_with_sizes(&mut client, &mut server, STREAM_BUFFER, STREAM_BUFFER).await;
+    let _ = relay(&client, &server).await;
 }
 
 /// A client of a UDP port, and the address it asked.

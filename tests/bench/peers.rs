@@ -3,9 +3,14 @@
 //! The other side is named by `COMPOSE_BENCH_PEER`, a command such as `docker compose` with its engine running and
 //! the image `busybox:latest` loaded. Rounds of both sides alternate, so that what else the machine does falls on both;
 //! absolute times differ from machine to machine, the ratio is what counts. Medians, with the best in brackets.
+//!
+//! `COMPOSE_BENCH_USER=UID:GID` measures an engine of that user's instead of the machine's; the other side is then a
+//! command that is rootless by itself.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a bench prints its table")]
 
 use std::fmt::Write as _;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -15,6 +20,8 @@ struct Side {
     name: &'static str,
     command: Vec<String>,
     state: Option<PathBuf>,
+    /// The user and group that run the command, if not the bench's own.
+    user: Option<(u32, u32)>,
 }
 
 impl Side {
@@ -30,6 +37,9 @@ impl Side {
             command
                 .env("COMPOSE_STATE_DIR", state)
                 .env("COMPOSE_ENGINE", "embedded");
+        }
+        if let Some((uid, gid)) = self.user {
+            command.uid(uid).gid(gid);
         }
         command
     }
@@ -125,6 +135,15 @@ fn scenarios() -> Vec<Scenario> {
         scenario("config 100", large(100), &[], &["config"], &[], 10, None),
         scenario("config 1000", large(1000), &[], &["config"], &[], 5, None),
         scenario("up 1", plain(1), &[], &["up", "-d"], DOWN, 10, milliseconds(30)),
+        scenario(
+            "down 1",
+            plain(1),
+            &[&["up", "-d"]],
+            &["down", "-t", "0"],
+            &[],
+            10,
+            None,
+        ),
         scenario("up 10", plain(10), &[], &["up", "-d"], DOWN, 5, milliseconds(150)),
         scenario(
             "down 10",
@@ -134,6 +153,16 @@ fn scenarios() -> Vec<Scenario> {
             &[],
             5,
             milliseconds(100),
+        ),
+        scenario("up 50", plain(50), &[], &["up", "-d"], DOWN, 3, None),
+        scenario(
+            "down 50",
+            plain(50),
+            &[&["up", "-d"]],
+            &["down", "-t", "0"],
+            &[],
+            3,
+            None,
         ),
         scenario(
             "chain 10",
@@ -180,12 +209,14 @@ fn main() {
         name: "compose",
         command: vec![env!("CARGO_BIN_EXE_compose").to_owned()],
         state: Some(state.path().to_owned()),
+        user: user(),
     }];
     match std::env::var("COMPOSE_BENCH_PEER") {
         Ok(peer) => sides.push(Side {
             name: "peer",
             command: peer.split_whitespace().map(str::to_owned).collect(),
             state: None,
+            user: None,
         }),
         Err(_) => eprintln!("COMPOSE_BENCH_PEER is not set: only our own times are measured"),
     }
@@ -193,6 +224,10 @@ fn main() {
         .prefix("bench")
         .tempdir_in("/tmp")
         .expect("a directory in /tmp");
+    if let Some((uid, gid)) = sides[0].user {
+        std::os::unix::fs::chown(state.path(), Some(uid), Some(gid)).expect("root may give files away");
+        std::fs::set_permissions(work.path(), PermissionsExt::from_mode(0o755)).expect("others may read");
+    }
     load_busybox(&sides[0], work.path());
 
     println!(
@@ -208,6 +243,15 @@ fn main() {
         memory(&sides[0], work.path());
     }
     stop_engine(state.path());
+}
+
+/// Returns the user whose engine is measured.
+fn user() -> Option<(u32, u32)> {
+    let text = std::env::var("COMPOSE_BENCH_USER").ok()?;
+    let ids = text
+        .split_once(':')
+        .and_then(|(uid, gid)| Some((uid.parse().ok()?, gid.parse().ok()?)));
+    Some(ids.expect("COMPOSE_BENCH_USER is UID:GID"))
 }
 
 fn run(scenario: &Scenario, sides: &[Side], work: &Path) {

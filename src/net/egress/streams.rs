@@ -9,9 +9,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
 use super::Gateways;
+use crate::net::relay::relay;
 
-/// Bytes on their way in each direction of a connection.
-const BUFFER: usize = 128 * 1024;
 /// How long a connection to somebody who does not answer is tried; the kernel's own patience is two minutes.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -37,13 +36,13 @@ pub fn serve(tasks: &mut JoinSet<()>, gate: OwnedFd, gateways: Gateways) -> io::
     Ok(())
 }
 
-async fn carry(mut container: TcpStream, from: SocketAddr, gateways: Gateways) {
+async fn carry(container: TcpStream, from: SocketAddr, gateways: Gateways) {
     match connect(&container, &gateways).await {
-        Ok(mut outside) => {
+        Ok(outside) => {
             let _ = container.set_nodelay(true);
             let _ = outside.set_nodelay(true);
             // Either side going away ends the connection; that is no failure of ours.
-            let _ = tokio::io::copy_bidirectional_with_sizes(&mut container, &mut outside, BUFFER, BUFFER).await;
+            let _ = relay(&container, &outside).await;
         }
         Err(error) => {
             tracing::debug!(%from, %error, "a connection goes nowhere");
