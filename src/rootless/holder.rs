@@ -14,6 +14,7 @@ use rustix::fs::{FlockOperation, Mode, OFlags};
 use rustix::process::{WaitOptions, waitpid};
 
 use super::ids::Ids;
+use super::survivors::{NETWORK as NETWORK_FILE, Survivors, keep_network};
 use super::{Owner, VARIABLE, owner, refusal};
 use crate::os::process::{
     Fork, SingleThreaded, StringTable, bring_loopback_up, clone_into, close_on_exec_from, duplicate_onto, execute,
@@ -130,10 +131,10 @@ fn lock(run_dir: &Path) -> io::Result<Option<File>> {
 }
 
 /// The namespaces of the user.
-struct Namespaces {
-    user: OwnedFd,
-    mount: OwnedFd,
-    network: OwnedFd,
+pub struct Namespaces {
+    pub user: OwnedFd,
+    pub mount: OwnedFd,
+    pub network: OwnedFd,
 }
 
 fn hold(single: &SingleThreaded, places: &Places<'_>, directory: OwnedFd, lock: File) -> io::Result<()> {
@@ -145,7 +146,16 @@ fn hold(single: &SingleThreaded, places: &Places<'_>, directory: OwnedFd, lock: 
     // Whoever loses a parent in there becomes a child of this process, which so knows when nobody is left.
     rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
     leave_cgroup();
-    let namespaces = make_namespaces(single)?;
+    let (namespaces, mut strangers) = match Survivors::find(single, places.state_dir, places.run_dir) {
+        Ok(Some(survivors)) => (survivors.namespaces, survivors.processes),
+        Ok(None) => (make_namespaces(single, places.run_dir)?, Vec::new()),
+        Err(error) => {
+            return Err(io::Error::other(format!(
+                "containers of an engine that was killed still run, and cannot be taken over: {error}; end the processes \
+                 called compose-shim, then try again"
+            )));
+        }
+    };
     let signals = signal::descriptor(&[libc::SIGCHLD])?;
     let socket_path = places.run_dir.join(SOCKET);
     match std::fs::remove_file(&socket_path) {
@@ -160,15 +170,22 @@ fn hold(single: &SingleThreaded, places: &Places<'_>, directory: OwnedFd, lock: 
     };
     engine.start(single)?;
     loop {
-        let mut descriptors = [
+        let mut descriptors = vec![
             PollFd::new(&signals, PollFlags::IN),
             PollFd::new(&listener, PollFlags::IN),
         ];
+        descriptors.extend(strangers.iter().map(|process| PollFd::new(process, PollFlags::IN)));
         match poll(&mut descriptors, None) {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
             Err(error) => return Err(error.into()),
         }
         let asked = descriptors[1].revents().contains(PollFlags::IN);
+        let mut ended = descriptors[2..]
+            .iter()
+            .map(|process| !process.revents().is_empty())
+            .collect::<Vec<_>>()
+            .into_iter();
+        strangers.retain(|_| !ended.next().unwrap_or_default());
         let mut buffer = [0; 512];
         while rustix::io::read(&signals, &mut buffer).is_ok_and(|count| count == buffer.len()) {}
         if asked && let Ok(Some(asker)) = socket::accept(listener.as_fd()) {
@@ -176,11 +193,12 @@ fn hold(single: &SingleThreaded, places: &Places<'_>, directory: OwnedFd, lock: 
             engine.start(single)?;
             let _ = socket::send(&asker, b"started", &[]);
         }
-        if nobody_is_left() {
+        if nobody_is_left() && strangers.is_empty() {
             break;
         }
     }
     let _ = std::fs::remove_file(&socket_path);
+    let _ = std::fs::remove_file(places.run_dir.join(NETWORK_FILE));
     // Only now another holder may come.
     drop(lock);
     Ok(())
@@ -212,14 +230,14 @@ fn nobody_is_left() -> bool {
     }
 }
 
-fn make_namespaces(single: &SingleThreaded) -> io::Result<Namespaces> {
+fn make_namespaces(single: &SingleThreaded, run_dir: &Path) -> io::Result<Namespaces> {
     let refused = |attempt: &'static str| move |error: io::Error| io::Error::other(refusal::explain(attempt, &error));
     let (ours, theirs) = socket::message_pair()?;
     let namespaces = libc::CLONE_NEWUSER as u64 | libc::CLONE_NEWNS as u64;
     let child = match clone_into(single, namespaces, None).map_err(refused("make a user namespace"))? {
         Fork::Child => {
             drop(ours);
-            if let Err(error) = furnish(single, &theirs) {
+            if let Err(error) = furnish(single, &theirs, run_dir) {
                 let _ = socket::send(&theirs, error.to_string().as_bytes(), &[]);
                 exit_now(1);
             }
@@ -245,7 +263,7 @@ fn make_namespaces(single: &SingleThreaded) -> io::Result<Namespaces> {
 }
 
 /// The first process inside: completes the namespaces and hands them out.
-fn furnish(single: &SingleThreaded, holder: &OwnedFd) -> io::Result<()> {
+fn furnish(single: &SingleThreaded, holder: &OwnedFd, run_dir: &Path) -> io::Result<()> {
     if socket::receive(holder)?.is_none() {
         return Err(io::ErrorKind::UnexpectedEof.into());
     }
@@ -254,6 +272,7 @@ fn furnish(single: &SingleThreaded, holder: &OwnedFd) -> io::Result<()> {
     rustix::thread::set_thread_res_uid(uid, uid, uid)?;
     unshare(single, libc::CLONE_NEWNET as u64)?;
     bring_loopback_up()?;
+    keep_network(run_dir)?;
     let open = |name: &str| rustix::fs::open(format!("/proc/self/ns/{name}"), OFlags::CLOEXEC, Mode::empty());
     let (user, mount, network) = (open("user")?, open("mnt")?, open("net")?);
     socket::send(holder, b"namespaces", &[user.as_fd(), mount.as_fd(), network.as_fd()])

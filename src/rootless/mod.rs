@@ -9,11 +9,13 @@
 //! The holder is the first process and the last: it maps the user's ids, keeps the namespaces while nobody is in them,
 //! starts the engine in them, and ends when the engine and every container have. The engine itself stays in the host's
 //! network namespace, where published ports are listened on, names are asked for and images come from; its threads that
-//! make bridges and interfaces are in the user's.
+//! make bridges and interfaces are in the user's. A holder that was killed is missed only when its engine is gone as well:
+//! the next one goes on with the namespaces of the containers that survived.
 
 mod holder;
 mod ids;
 mod refusal;
+mod survivors;
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::OnceLock;

@@ -131,7 +131,7 @@ fn published(work: &Path) {
         project(
             &place,
             &format!(
-                "services:\n  s:\n    image: \"busybox:latest\"\n    command: [sh, -c, \"nc -lk -p 1 -e dd if=/dev/zero bs=1M count={} & nc -lk -p 2 -e sh -c 'cat >/dev/null' & nc -lk -p 3 -e cat\"]\n    ports: [\"{source}:1\", \"{sink}:2\", \"{echo}:3\"]\n    stop_grace_period: 0s\n",
+                "services:\n  s:\n    image: \"busybox:latest\"\n    command: [sh, -c, \"nc -ll -p 1 -e dd if=/dev/zero bs=1M count={} & nc -ll -p 2 -e sh -c 'cat >/dev/null' & nc -ll -p 3 -e cat\"]\n    ports: [\"{source}:1\", \"{sink}:2\", \"{echo}:3\"]\n    stop_grace_period: 0s\n",
                 BULK >> 20
             ),
         );
