@@ -109,6 +109,46 @@ fn fd_path(file: BorrowedFd<'_>) -> String {
 
 /// Attaches a root file system to a directory of this mount namespace, which must be private, and returns its root.
 pub fn attach_root(root: &Root, directory: &Path) -> io::Result<OwnedFd> {
+    attach_layers(root, directory).map_err(|error| match root {
+        Root::Overlay { upper, .. } if error.raw_os_error() == Some(libc::EINVAL) => explained(error, upper),
+        _ => error,
+    })
+}
+
+/// Says of a refusal for which the kernel has only a number whether it is the place's fault.
+fn explained(error: io::Error, upper: &Path) -> io::Error {
+    let name = rustix::fs::statfs(upper)
+        .ok()
+        .and_then(|status| unfit(status.f_type as u64));
+    match name {
+        Some(name) => io::Error::new(
+            error.kind(),
+            format!(
+                "{} is on {name}, which cannot hold the changes of a container: set COMPOSE_STATE_DIR to a directory on \
+                 ext4, xfs, btrfs or tmpfs (inside a container: to a volume)",
+                upper.display()
+            ),
+        ),
+        None => error,
+    }
+}
+
+/// Names file systems that overlayfs takes no changes to, by the number the kernel has for them.
+fn unfit(kind: u64) -> Option<&'static str> {
+    Some(match kind {
+        0x794c_7630 => "overlayfs",
+        0x6969 => "NFS",
+        0xff53_4d42 | 0xfe53_4d42 => "SMB",
+        0x4d44 => "FAT",
+        0x2011_bab0 => "exFAT",
+        0x6573_5546 => "FUSE",
+        0x0102_1997 => "9P",
+        0xf15f => "eCryptfs",
+        _ => return None,
+    })
+}
+
+fn attach_layers(root: &Root, directory: &Path) -> io::Result<OwnedFd> {
     let place = open_place(directory)?;
     if let Some(refused) = composed::refused_layer(root) {
         return composed::attach(root, refused, place.as_fd());

@@ -164,3 +164,43 @@ fn a_taken_port_is_reported_with_its_holder() {
         "the holder's command: {said}"
     );
 }
+
+#[test]
+fn a_state_directory_that_cannot_hold_changes_is_named_with_what_can() {
+    if !support::available("root and busybox-static", support::is_root() && support::has_busybox()) {
+        return;
+    }
+    let project = Project::of(
+        None,
+        &[(
+            "compose.yaml",
+            "services: {a: {image: \"rootfs:./root\", command: [\"true\"]}}",
+        )],
+    );
+    for directory in ["root", "lower", "upper/state", "work", "whole"] {
+        std::fs::create_dir_all(project.path().join(directory)).expect("a directory");
+    }
+    std::fs::copy("/bin/busybox", project.path().join("root/true")).expect("busybox-static is installed");
+    // As in a container whose files are layers themselves, and whose state directory is none of its volumes.
+    let script = "mount -t overlay overlay -o lowerdir=lower,upperdir=upper,workdir=work whole && \
+                  COMPOSE_STATE_DIR=$PWD/whole/state exec \"$0\" up --no-color";
+    let output = std::process::Command::new("unshare")
+        .args(["-m", "sh", "-c", script])
+        .arg(support::binary())
+        .current_dir(project.path())
+        .env("HOME", project.path())
+        .output()
+        .expect("util-linux is installed");
+    let engine = std::fs::read_to_string(project.path().join("upper/state/engine.lock")).expect("an engine");
+    let engine = rustix::process::Pid::from_raw(engine.trim().parse().expect("a number")).expect("a process");
+    rustix::process::kill_process(engine, rustix::process::Signal::TERM).expect("it runs");
+    let said = text(&output.stderr);
+    assert!(!output.status.success(), "{said}");
+    for part in [
+        "whole/state",
+        "is on overlayfs",
+        "set COMPOSE_STATE_DIR to a directory on ext4",
+    ] {
+        assert!(said.contains(part), "{part:?} is missing in {said}");
+    }
+}
