@@ -19,7 +19,6 @@ use serde_json::{Value, json};
 
 use super::config::HostConfig;
 use super::container::{Container, Record};
-use super::files::Durability;
 use super::mounts::MountPoint;
 use super::{Engine, EngineError, Result};
 use crate::image::View;
@@ -153,7 +152,7 @@ impl Engine {
             None
         };
         if container.record().ids != ids {
-            container.update(Durability::Renamed, |record| record.ids = ids)?;
+            container.update(|record| record.ids = ids)?;
         }
         Ok(ids)
     }

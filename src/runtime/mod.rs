@@ -45,7 +45,6 @@ pub use error::RuntimeError;
 pub use launch::{AttachOptions, ExecSpec, ExitRecord, Launch, Log, Respawn, Root, RuntimeConfig, Seccomp};
 pub use mounting::BELOW;
 pub use protocol::LOCK as SHIM_LOCK;
-pub use root::{Found, RootHandle};
 pub use root::{Found, RootHandle, user_in};
 pub use time::Timestamp;
 pub use tiny_init::{NAME as INIT_NAME, main as init_main};

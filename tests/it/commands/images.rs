@@ -26,6 +26,7 @@ services:
         ARG X=0
         COPY busybox /bin/sh
         LABEL x=$$X
+        CMD sh
   app:
     image: REGISTRY/app:1
     depends_on: [base]

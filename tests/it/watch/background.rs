@@ -103,12 +103,17 @@ fn it_goes_on_without_the_client_and_says_what_it_did() {
     assert!(refused.contains("watch --stop"), "{refused}");
     // Begun again it is another, with what the files say now.
     dev.write("compose.yaml", &text.replace("/srv/app", "/srv/other"));
-    dev.project.succeed(&["watch", "-d"]);
+    dev.project.succeed(&["alpha", "watch", "--detach"]);
     let next = watched_anew(&dev, pid);
+    let line = fs::read_to_string(format!("/proc/{next}/cmdline")).expect("it runs");
+    assert!(line.split('\0').any(|word| word == "--kept"), "{line}");
+    let status = dev.project.succeed(&["alpha", "watch", "--status", "--format", "json"]);
+    let status: Value = serde_json::from_str(&status).expect("JSON");
+    assert_eq!(status["pid"], next);
     assert!(is_gone(pid));
     dev.write("src/a", "three");
     dev.sees("web", "cat /srv/other/a", "three");
-    dev.project.succeed(&["watch", "--stop"]);
+    dev.project.succeed(&["alpha", "watch", "--stop"]);
     assert!(is_gone(next));
     assert_eq!(
         fs::read_dir(dev.project.state_dir().join("watches")).unwrap().count(),
