@@ -31,7 +31,11 @@ impl Engine {
                 looker.look_now(&image);
                 let _ = send.send(());
             });
-            let _ = done.await;
+            // What it has not looked at yet, another engine does.
+            tokio::select! {
+                _ = done => {}
+                () = engine.closing.cancelled() => {}
+            }
         });
     }
 

@@ -4,6 +4,7 @@
 mod artifact;
 mod attributes;
 mod build;
+mod build_faults;
 mod cli;
 mod coder;
 mod commands;
@@ -19,6 +20,7 @@ mod image;
 mod image_auth;
 mod image_disk;
 mod image_faults;
+mod image_hostile;
 mod image_registry;
 mod image_replay;
 mod jail;
