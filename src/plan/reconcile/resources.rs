@@ -4,7 +4,7 @@ use super::{PlanError, Reconciler, Resource, subject};
 use crate::client::labels;
 use crate::model::hash::{network_hash, volume_hash};
 use crate::model::{Network, Volume};
-use crate::plan::operation::{Action, Stage};
+use crate::plan::operation::{Action, Stage, Target};
 
 impl Reconciler<'_> {
     pub(super) fn network(&mut self, key: &str, network: &Network) -> Result<(), PlanError> {
@@ -75,16 +75,22 @@ impl Reconciler<'_> {
     /// A network cannot be changed: its containers are stopped and let go, it is made anew, and they come back.
     pub(super) fn replace_network(&mut self, key: &str, network: &Network, id: String) {
         let cause = format!("network {key} changed");
-        let users: Vec<String> = self
+        let is_on = |service: &str| {
+            self.containers.get(service).into_iter().flatten().any(|target| {
+                matches!(target, Target::Existing(container) if container.networks.contains_key(&network.name))
+            })
+        };
+        // Also who is about to leave it: a network that somebody is on cannot be removed.
+        let users: Vec<(String, bool)> = self
             .project
             .services
             .values()
-            .filter(|service| service.networks.contains_key(key))
-            .map(|service| service.name.clone())
+            .map(|service| (service.name.clone(), service.networks.contains_key(key)))
+            .filter(|(service, stays)| *stays || is_on(service))
             .collect();
         let mut released = Vec::new();
         let mut connected = Vec::new();
-        for service in users {
+        for (service, stays) in users {
             let stops = self.stop_service(&service, &cause, self.options.timeout);
             for (container, stop) in stops {
                 if container.networks.contains_key(&network.name) {
@@ -96,7 +102,9 @@ impl Reconciler<'_> {
                         self.plan
                             .add(Stage::Create, disconnect, subject(&container), &cause, [stop]),
                     );
-                    connected.push(container);
+                    if stays {
+                        connected.push(container);
+                    }
                 } else {
                     released.push(stop);
                 }
