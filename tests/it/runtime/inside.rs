@@ -159,7 +159,7 @@ async fn devices_outside_the_list_cannot_be_opened() {
     let Some(_) = runtime() else { return };
     let place = Box::new();
     let (_, text) = place
-        .run("mknod /tmp/kmsg c 1 11 && head -c1 /tmp/kmsg; mknod /tmp/null c 1 3 && cat /tmp/null && echo fine")
+        .run("mknod /tmp/kmsg c 1 11 && head -c1 /tmp/kmsg 2>&1; mknod /tmp/null c 1 3 && cat /tmp/null && echo fine")
         .await;
     assert!(
         text.contains("Operation not permitted") && text.ends_with("fine\n"),
