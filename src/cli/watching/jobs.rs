@@ -164,7 +164,10 @@ impl Watching<'_> {
             quiet: self.quiet,
             ..BuildWishes::default()
         };
-        if let Err(error) = building::build_images(self.context, self.engine, self.project, &list, &wishes).await {
+        let building = self.building.read().await;
+        let built = building::build_images(self.context, self.engine, self.project, &list, &wishes).await;
+        drop(building);
+        if let Err(error) = built {
             if is_lost(&error) {
                 return Err(error);
             }
@@ -194,7 +197,10 @@ impl Watching<'_> {
             list.join(", "),
             milliseconds(begun.elapsed())
         ));
-        if self.prune {
+        // Where another build goes on, its end is the time for it.
+        if self.prune
+            && let Ok(_nobody) = self.building.try_write()
+        {
             self.remove_dangling_images().await;
         }
         Ok(())

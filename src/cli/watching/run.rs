@@ -34,6 +34,8 @@ pub struct Watching<'w> {
     rules: RwLock<Arc<Rules>>,
     /// Held by whoever replaces or restarts containers: two plans at a time would be made of what the other changes.
     pub(super) changing: tokio::sync::Mutex<()>,
+    /// Read by whoever builds: what a build has made so far may have no name yet, and is not to be removed.
+    pub(super) building: tokio::sync::RwLock<()>,
 }
 
 type Work<'f> = Pin<Box<dyn Future<Output = (Job, Outcome)> + 'f>>;
@@ -60,6 +62,7 @@ impl<'w> Watching<'w> {
             snapshot: None,
             rules: RwLock::new(Arc::new(rules)),
             changing: tokio::sync::Mutex::new(()),
+            building: tokio::sync::RwLock::new(()),
         })
     }
 
