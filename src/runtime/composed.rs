@@ -93,8 +93,12 @@ pub fn attach(root: &Root, refused: &Path, place: BorrowedFd<'_>) -> io::Result<
             upper: &upper.join(&part.path),
             work: &work,
         };
-        let mount = overlay::overlay(&stack)?;
-        mounting::attach(mount.as_fd(), target.as_fd())?;
+        match overlay::overlay(&stack) {
+            Ok(mount) => mounting::attach(mount.as_fd(), target.as_fd())?,
+            // The host goes on meanwhile: a directory that has been removed since is not there.
+            Err(error) if error.kind() == io::ErrorKind::NotFound && part.lower.iter().any(|layer| !layer.is_dir()) => {}
+            Err(error) => return Err(error),
+        }
     }
     Ok(whole)
 }
@@ -118,7 +122,10 @@ fn build(
         };
         let kind = metadata.file_type();
         if kind.is_symlink() {
-            std::os::unix::fs::symlink(fs::read_link(&from)?, &to)?;
+            let Ok(link) = fs::read_link(&from) else {
+                continue;
+            };
+            std::os::unix::fs::symlink(link, &to)?;
         } else if kind.is_dir() {
             fs::create_dir(&to)?;
             fs::set_permissions(&to, fs::Permissions::from_mode(metadata.mode() & 0o7777))?;
