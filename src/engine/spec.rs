@@ -394,6 +394,7 @@ pub fn build(record: &Record, places: &Places) -> Result<Spec> {
     if let Some(ids) = record.ids {
         ids.put_into(&mut spec["linux"]);
     }
+    super::cdi::apply(&mut spec, host.device_requests.as_deref().unwrap_or_default())?;
     parsed(without_nulls(spec))
 }
 
@@ -568,6 +569,8 @@ fn devices(host: &HostConfig) -> Result<(Vec<Value>, Vec<Value>)> {
         (5, Some(0)),
         (5, Some(1)),
         (5, Some(2)),
+        // TUN and TAP, which VPNs in containers make themselves.
+        (10, Some(200)),
         (136, None),
     ] {
         rules.push(device_rule(true, "c", Some(major), minor, "rwm"));
@@ -622,23 +625,32 @@ fn add_device(
     metadata: &std::fs::Metadata,
     access: &str,
 ) -> bool {
+    let Some((node, rule)) = device_node(inside, metadata, access) else {
+        return false;
+    };
+    nodes.push(node);
+    rules.push(rule);
+    true
+}
+
+/// Returns a device to make and the rule that lets it be opened; nothing for what is no device.
+pub(super) fn device_node(inside: &Path, metadata: &std::fs::Metadata, access: &str) -> Option<(Value, Value)> {
     let kind = if metadata.file_type().is_char_device() {
         "c"
     } else if metadata.file_type().is_block_device() {
         "b"
     } else {
-        return false;
+        return None;
     };
     let (major, minor) = (
         i64::from(rustix::fs::major(metadata.rdev())),
         i64::from(rustix::fs::minor(metadata.rdev())),
     );
-    nodes.push(json!({
+    let node = json!({
         "path": inside, "type": kind, "major": major, "minor": minor, "fileMode": metadata.mode() & 0o7777,
         "uid": metadata.uid(), "gid": metadata.gid(),
-    }));
-    rules.push(device_rule(true, kind, Some(major), Some(minor), access));
-    true
+    });
+    Some((node, device_rule(true, kind, Some(major), Some(minor), access)))
 }
 
 fn devices_below(directory: &Path) -> Vec<(PathBuf, std::fs::Metadata)> {
@@ -703,6 +715,11 @@ fn custom_rule(text: &str) -> Result<Value> {
         return Err(wrong());
     }
     Ok(device_rule(true, kind, number(major)?, number(minor)?, access))
+}
+
+/// Returns the cgroup that the container's is to lie in, if the request names one.
+pub fn cgroup_parent(host: &HostConfig) -> Option<String> {
+    Some(host.cgroup_parent.trim_matches('/').to_owned()).filter(|parent| !parent.is_empty())
 }
 
 /// Returns the limits of a container.
