@@ -286,10 +286,13 @@ impl<'s> Session<'s> {
         let mut names = Vec::new();
         let mut chosen = Vec::new();
         for container in containers {
-            if self.wishes.monitored.contains(&container.service) {
+            // One that has ended since it was looked at did so before events were listened to: its end will not be heard of.
+            let was_running = container.state == State::Running;
+            let has_ended = was_running && !self.is_running(&container.id).await?;
+            if self.wishes.monitored.contains(&container.service) && !has_ended {
                 self.alive.insert(container.id.clone());
             }
-            if container.state == State::Running {
+            if was_running && !has_ended {
                 self.started.insert(container.id.clone());
             }
             if self.wishes.attached.contains(&container.service) {
@@ -345,6 +348,22 @@ impl<'s> Session<'s> {
             );
         }
         Ok(())
+    }
+
+    async fn is_running(&self, id: &str) -> Result<bool, CommandError> {
+        match self
+            .engine()
+            .docker
+            .inspect_container(id, None)
+            .await
+            .map_err(ClientError::from)
+        {
+            Ok(found) => Ok(found
+                .state
+                .is_some_and(|state| state.running == Some(true) || state.restarting == Some(true))),
+            Err(error) if error.is_not_found() => Ok(false),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Follows the log of a container that has been started (again) while we watch.

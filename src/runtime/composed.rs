@@ -96,7 +96,8 @@ pub fn attach(root: &Root, refused: &Path, place: BorrowedFd<'_>) -> io::Result<
         match overlay::overlay(&stack) {
             Ok(mount) => mounting::attach(mount.as_fd(), target.as_fd())?,
             // The host goes on meanwhile: a directory that has been removed since is not there.
-            Err(error) if error.kind() == io::ErrorKind::NotFound && part.lower.iter().any(|layer| !layer.is_dir()) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound && part.lower.iter().any(|layer| !layer.is_dir()) => {
+            }
             Err(error) => return Err(error),
         }
     }

@@ -137,8 +137,8 @@ fn pull_elsewhere(directory: &Path, name: &Reference) -> std::process::Child {
         .env("PULL_INTO", directory)
         .env("PULL_NAME", name.to_string())
         .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
+        .stdout(Stdio::inherit())
+        .stderr(Stdio::inherit())
         .spawn()
         .expect("this program runs")
 }

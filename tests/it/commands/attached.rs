@@ -17,6 +17,10 @@ fn an_attached_up_shows_the_output_that_is_asked_for() {
     let Some(project) = containers(TALKERS) else { return };
     let lines = |arguments: &[&str]| -> Vec<String> {
         let output = project.succeed(arguments);
+        // One that was not watched may run a little longer; the next command is to start it anew.
+        while !project.succeed(&["ps", "-q", "--status", "running"]).is_empty() {
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
         let mut lines: Vec<String> = output
             .lines()
             .filter(|line| line.contains("from "))
