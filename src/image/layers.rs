@@ -352,7 +352,11 @@ impl Store {
             if !list.is_file() {
                 continue;
             }
-            let implied: Vec<PathBuf> = index::read(&list)?;
+            // Another process that has the same layer may settle it at the same time, which does no harm.
+            let implied: Vec<PathBuf> = match index::read(&list) {
+                Err(_) if !list.exists() => continue,
+                read => read?,
+            };
             let below: Vec<PathBuf> = layers[..position]
                 .iter()
                 .rev()
@@ -360,7 +364,12 @@ impl Store {
                 .collect();
             let directory = self.layer_directory(layer);
             unpack::settle(&directory, &implied, &below).map_err(ImageError::file("settle", &directory))?;
-            fs::remove_file(&list).map_err(ImageError::file("remove", &list))?;
+            match fs::remove_file(&list) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(ImageError::file("remove", &list)(error));
+                }
+                _ => {}
+            }
         }
         Ok(())
     }
