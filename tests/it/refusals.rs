@@ -174,7 +174,7 @@ fn a_state_directory_that_cannot_hold_changes_is_named_with_what_can() {
         None,
         &[(
             "compose.yaml",
-            "services: {a: {image: \"rootfs:./root\", command: [\"true\"]}}",
+            "services: {a: {image: \"rootfs:./root\", command: [\"true\"], network_mode: none}}",
         )],
     );
     for directory in ["root", "lower", "upper/state", "work", "whole"] {
