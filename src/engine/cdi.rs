@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::spec::device_node;
+use super::devices::device_node;
 use super::{EngineError, Result};
 use crate::yaml::{self, Sources};
 

@@ -15,6 +15,7 @@ pub mod config;
 pub mod container;
 pub mod containers;
 mod create;
+mod devices;
 pub mod disk;
 pub mod error;
 pub mod events;
