@@ -5,13 +5,16 @@
 //! measured is the way. Rounds of all ways alternate, so that what else the machine does falls on all of them.
 #![allow(clippy::print_stdout, reason = "a bench prints its table")]
 
+mod shared;
+
 use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream, UdpSocket};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use compose::os::netns;
+
+use shared::{Side, stop_engine, temporary};
 
 const FILE: &str = "services:
   server:
@@ -39,36 +42,16 @@ const ROUND: Duration = Duration::from_millis(700);
 const ROUNDS: usize = 5;
 
 /// One side of the comparison, with its project up.
-struct Side {
-    name: &'static str,
-    command: Vec<String>,
-    state: Option<PathBuf>,
+struct Running {
+    side: Side,
     directory: PathBuf,
     port: u16,
     token: String,
 }
 
-impl Side {
+impl Running {
     fn run(&self, arguments: &[&str]) -> String {
-        let mut command = Command::new(&self.command[0]);
-        command
-            .args(&self.command[1..])
-            .args(arguments)
-            .current_dir(&self.directory)
-            .stdin(Stdio::null())
-            .env("COMPOSE_PROGRESS", "quiet");
-        if let Some(state) = &self.state {
-            command
-                .env("COMPOSE_STATE_DIR", state)
-                .env("COMPOSE_ENGINE", "embedded");
-        }
-        let output = command.output().expect("the command runs");
-        assert!(
-            output.status.success(),
-            "{} {arguments:?}: {}",
-            self.name,
-            String::from_utf8_lossy(&output.stderr)
-        );
+        let output = self.side.run(&self.directory, arguments);
         String::from_utf8_lossy(&output.stdout).trim().to_owned()
     }
 
@@ -83,16 +66,11 @@ impl Side {
     }
 }
 
-impl Drop for Side {
+impl Drop for Running {
     fn drop(&mut self) {
         self.run(&["--profile", "three", "down", "-t", "0"]);
-        if let Some(state) = &self.state {
-            let pid = std::fs::read_to_string(state.join("engine.lock")).ok();
-            let pid = pid.and_then(|pid| rustix::process::Pid::from_raw(pid.trim().parse().ok()?));
-            if let Some(pid) = pid {
-                // It may have ended by itself.
-                let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
-            }
+        if let Some(state) = &self.side.state {
+            stop_engine(state);
         }
     }
 }
@@ -102,60 +80,38 @@ fn main() {
         println!("networks are measured as root");
         return;
     }
-    let work = tempfile::Builder::new()
-        .prefix("cb")
-        .tempdir_in("/tmp")
-        .expect("a directory");
-    let mut sides = vec![side(
-        "compose",
-        vec![env!("CARGO_BIN_EXE_compose").to_owned()],
-        Some(work.path().join("state")),
-        work.path(),
-    )];
-    load_busybox(&sides[0], work.path());
-    if let Ok(peer) = std::env::var("COMPOSE_BENCH_PEER") {
-        let command = peer.split_whitespace().map(str::to_owned).collect();
-        sides.push(side("peer", command, None, work.path()));
-    }
+    let work = temporary("cb");
+    let ours = Side::ours(&work.path().join("state"));
+    ours.load_busybox(work.path());
+    let sides: Vec<Running> = [ours]
+        .into_iter()
+        .chain(Side::peer())
+        .map(|side| running(side, work.path()))
+        .collect();
     println!("| what | side | a second | median | 99 of 100 |\n|---|---|---|---|---|");
     requests(&sides);
     lookups(&sides);
     starts(&sides);
 }
 
-fn side(name: &'static str, command: Vec<String>, state: Option<PathBuf>, work: &Path) -> Side {
-    let directory = work.join(format!("net{name}"));
+fn running(side: Side, work: &Path) -> Running {
+    let directory = work.join(format!("net{}", side.name));
     std::fs::create_dir_all(&directory).expect("a project directory");
     let listener = std::net::TcpListener::bind("0.0.0.0:0").expect("a free port");
     let port = listener.local_addr().expect("an address").port();
-    let token = format!("86400.{}", std::process::id() + u32::from(name == "peer"));
+    let token = format!("86400.{}", std::process::id() + u32::from(side.name == "peer"));
     let file = FILE.replace("PORT", &port.to_string()).replace("TOKEN", &token);
     std::fs::write(directory.join("compose.yaml"), file).expect("a project file");
-    Side {
-        name,
-        command,
-        state,
+    Running {
+        side,
         directory,
         port,
         token,
     }
 }
 
-/// Builds `busybox:latest` from the machine's static busybox.
-fn load_busybox(side: &Side, work: &Path) {
-    let directory = work.join("image");
-    std::fs::create_dir_all(&directory).expect("a build context");
-    std::fs::copy("/bin/busybox", directory.join("busybox")).expect("busybox-static is installed");
-    let dockerfile = "FROM scratch\nCOPY busybox /bin/busybox\nRUN [\"/bin/busybox\", \"--install\", \"-s\", \"/bin\"]\nCMD [\"sh\"]\n";
-    std::fs::write(directory.join("Dockerfile"), dockerfile).expect("a Dockerfile");
-    let file = "services:\n  image:\n    build: .\n    image: busybox:latest\n";
-    std::fs::write(directory.join("compose.yaml"), file).expect("a project file");
-    let file = directory.join("compose.yaml");
-    side.run(&["-p", "benchimage", "-f", &file.to_string_lossy(), "build"]);
-}
-
 /// Requests through the published port by each way, and to the container itself.
-fn requests(sides: &[Side]) {
+fn requests(sides: &[Running]) {
     let own = own_address();
     let mut ways: Vec<(String, &str, SocketAddr)> = Vec::new();
     for side in sides {
@@ -167,13 +123,13 @@ fn requests(sides: &[Side]) {
             .unwrap_or_default()
             .parse()
             .expect("an address");
-        ways.push(("the container itself".into(), side.name, (direct, 80).into()));
+        ways.push(("the container itself".into(), side.side.name, (direct, 80).into()));
         if let Some(own) = own {
-            ways.push(("the machine's address".into(), side.name, (own, side.port).into()));
+            ways.push(("the machine's address".into(), side.side.name, (own, side.port).into()));
         }
         for address in ["127.0.0.1", "::1"] {
             let address: IpAddr = address.parse().expect("an address");
-            ways.push((address.to_string(), side.name, (address, side.port).into()));
+            ways.push((address.to_string(), side.side.name, (address, side.port).into()));
         }
     }
     let mut found: Vec<Vec<Duration>> = vec![Vec::new(); ways.len()];
@@ -220,7 +176,7 @@ fn echo(address: SocketAddr) -> Vec<Duration> {
 }
 
 /// Questions for a name, from inside.
-fn lookups(sides: &[Side]) {
+fn lookups(sides: &[Running]) {
     for side in sides {
         let pid = side.asker();
         let namespace = std::fs::File::open(format!("/proc/{pid}/ns/net")).expect("its namespace");
@@ -236,7 +192,7 @@ fn lookups(sides: &[Side]) {
             counts.push(round.len() as f64 / started.elapsed().as_secs_f64());
             times.extend(round);
         }
-        line("lookups of a service's name", side.name, &mut counts, &mut times);
+        line("lookups of a service's name", side.side.name, &mut counts, &mut times);
     }
 }
 
@@ -261,7 +217,7 @@ fn ask(how_long: Duration) -> Vec<Duration> {
 }
 
 /// Starts of a container on three networks.
-fn starts(sides: &[Side]) {
+fn starts(sides: &[Running]) {
     for side in sides {
         side.run(&["--profile", "three", "create", "three"]);
     }
@@ -276,7 +232,7 @@ fn starts(sides: &[Side]) {
     }
     for (at, side) in sides.iter().enumerate() {
         let mut counts: Vec<f64> = times[at].iter().map(|time| 1.0 / time.as_secs_f64()).collect();
-        line("starts on three networks", side.name, &mut counts, &mut times[at]);
+        line("starts on three networks", side.side.name, &mut counts, &mut times[at]);
     }
 }
 

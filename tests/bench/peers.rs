@@ -8,56 +8,27 @@
 //! command that is rootless by itself.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a bench prints its table")]
 
+mod shared;
+
 use std::fmt::Write as _;
 use std::os::unix::fs::PermissionsExt;
-use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::path::Path;
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-/// One side of the comparison.
-struct Side {
-    name: &'static str,
-    command: Vec<String>,
-    state: Option<PathBuf>,
-    /// The user and group that run the command, if not the bench's own.
-    user: Option<(u32, u32)>,
+use shared::{Side, children, proportional_set_size, stop_engine, summary, temporary, user};
+
+/// What is measured of a side.
+trait Measured {
+    /// Returns the most memory in kB that the command has at once.
+    fn memory(&self, directory: &Path, arguments: &[&str]) -> u64;
+    fn time(&self, directory: &Path, arguments: &[&str]) -> Duration;
 }
 
-impl Side {
-    fn command(&self, directory: &Path, arguments: &[&str]) -> Command {
-        let mut command = Command::new(&self.command[0]);
-        command
-            .args(&self.command[1..])
-            .args(arguments)
-            .current_dir(directory)
-            .stdin(Stdio::null());
-        command.env("COMPOSE_PROGRESS", "quiet");
-        if let Some(state) = &self.state {
-            command
-                .env("COMPOSE_STATE_DIR", state)
-                .env("COMPOSE_ENGINE", "embedded");
-        }
-        if let Some((uid, gid)) = self.user {
-            command.uid(uid).gid(gid);
-        }
-        command
-    }
-
-    fn run(&self, directory: &Path, arguments: &[&str]) -> Output {
-        let output = self.command(directory, arguments).output().expect("the command runs");
-        assert!(
-            output.status.success(),
-            "{} {arguments:?}: {}",
-            self.name,
-            String::from_utf8_lossy(&output.stderr)
-        );
-        output
-    }
-
-    /// Returns the most memory in kB that the command has at once.
+impl Measured for Side {
     fn memory(&self, directory: &Path, arguments: &[&str]) -> u64 {
         let mut command = self.command(directory, arguments);
+        command.env("COMPOSE_PROGRESS", "quiet");
         let mut child = command.stdout(Stdio::null()).spawn().expect("the command runs");
         let mut most = 0;
         // The kernel keeps the maximum; it is gone with the process, so the last answer counts.
@@ -201,34 +172,17 @@ fn main() {
         .skip(1)
         .filter(|argument| !argument.starts_with("--"))
         .collect();
-    let state = tempfile::Builder::new()
-        .prefix("cs")
-        .tempdir_in("/tmp")
-        .expect("a directory in /tmp");
+    let (state, work) = (temporary("cs"), temporary("bench"));
     let mut sides = vec![Side {
-        name: "compose",
-        command: vec![env!("CARGO_BIN_EXE_compose").to_owned()],
-        state: Some(state.path().to_owned()),
         user: user(),
+        ..Side::ours(state.path())
     }];
-    match std::env::var("COMPOSE_BENCH_PEER") {
-        Ok(peer) => sides.push(Side {
-            name: "peer",
-            command: peer.split_whitespace().map(str::to_owned).collect(),
-            state: None,
-            user: None,
-        }),
-        Err(_) => eprintln!("COMPOSE_BENCH_PEER is not set: only our own times are measured"),
-    }
-    let work = tempfile::Builder::new()
-        .prefix("bench")
-        .tempdir_in("/tmp")
-        .expect("a directory in /tmp");
+    sides.extend(Side::peer());
     if let Some((uid, gid)) = sides[0].user {
         std::os::unix::fs::chown(state.path(), Some(uid), Some(gid)).expect("root may give files away");
         std::fs::set_permissions(work.path(), PermissionsExt::from_mode(0o755)).expect("others may read");
     }
-    load_busybox(&sides[0], work.path());
+    sides[0].load_busybox(work.path());
 
     println!(
         "{:<14} {:>22} {:>22} {:>8} {:>10}",
@@ -243,15 +197,6 @@ fn main() {
         memory(&sides[0], work.path());
     }
     stop_engine(state.path());
-}
-
-/// Returns the user whose engine is measured.
-fn user() -> Option<(u32, u32)> {
-    let text = std::env::var("COMPOSE_BENCH_USER").ok()?;
-    let ids = text
-        .split_once(':')
-        .and_then(|(uid, gid)| Some((uid.parse().ok()?, gid.parse().ok()?)));
-    Some(ids.expect("COMPOSE_BENCH_USER is UID:GID"))
 }
 
 fn run(scenario: &Scenario, sides: &[Side], work: &Path) {
@@ -306,26 +251,6 @@ fn run(scenario: &Scenario, sides: &[Side], work: &Path) {
     }
 }
 
-/// Returns the median and how it is shown.
-fn summary(times: &mut [Duration]) -> (Duration, String) {
-    times.sort();
-    let median = times[times.len() / 2];
-    let show = |time: Duration| format!("{:.1}", time.as_secs_f64() * 1e3);
-    (median, format!("{} ms [{}]", show(median), show(times[0])))
-}
-
-/// Builds `busybox:latest` from the machine's static busybox.
-fn load_busybox(side: &Side, work: &Path) {
-    let directory = work.join("image");
-    std::fs::create_dir_all(&directory).expect("a build context");
-    std::fs::copy("/bin/busybox", directory.join("busybox")).expect("busybox-static is installed");
-    let dockerfile = "FROM scratch\nCOPY busybox /bin/busybox\nRUN [\"/bin/busybox\", \"--install\", \"-s\", \"/bin\"]\nCMD [\"sh\"]\n";
-    std::fs::write(directory.join("Dockerfile"), dockerfile).expect("a Dockerfile");
-    let file = "services:\n  image:\n    build: .\n    image: busybox:latest\n";
-    std::fs::write(directory.join("compose.yaml"), file).expect("a project file");
-    side.run(&directory, &["build"]);
-}
-
 /// Prints what the engine and ten shims hold of memory at rest, each page divided by how many processes share it.
 fn memory(side: &Side, work: &Path) {
     let directory = work.join("memory");
@@ -360,46 +285,9 @@ fn memory(side: &Side, work: &Path) {
     side.run(&directory, &["down", "-t", "0"]);
 }
 
-/// Returns the processes whose parents are among these.
-fn children(parents: &[u32]) -> Vec<u32> {
-    let parent = |pid: u32| -> Option<u32> {
-        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-        // The command's name, in brackets, may hold anything.
-        stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()
-    };
-    let entries = std::fs::read_dir("/proc").expect("procfs").flatten();
-    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-    pids.filter(|pid| parent(*pid).is_some_and(|parent| parents.contains(&parent)))
-        .collect()
-}
-
 /// Returns the most memory in kB that a process had so far.
 fn high_water_mark(pid: u32) -> Option<u64> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
     line.split_whitespace().next()?.parse().ok()
-}
-
-/// Returns a process's memory in kB, each page divided by how many processes share it.
-fn proportional_set_size(pid: u32) -> Option<u64> {
-    let rollup = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok()?;
-    let line = rollup.lines().find_map(|line| line.strip_prefix("Pss:"))?;
-    line.split_whitespace().next()?.parse().ok()
-}
-
-/// Ends the bench's own engine.
-fn stop_engine(state: &Path) {
-    let pid = std::fs::read_to_string(state.join("engine.lock"))
-        .ok()
-        .and_then(|pid| pid.trim().parse().ok());
-    if let Some(pid) = pid.and_then(rustix::process::Pid::from_raw) {
-        // It may have ended by itself.
-        let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
-        for _ in 0..200 {
-            if rustix::process::test_kill_process(pid).is_err() {
-                break;
-            }
-            std::thread::sleep(Duration::from_millis(10));
-        }
-    }
 }

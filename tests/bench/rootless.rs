@@ -6,13 +6,16 @@
 //! is made of the machine's own busybox. Rates are of bytes that arrived, over the time until the last one had.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a bench prints its table")]
 
+mod shared;
+
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::os::unix::fs::{PermissionsExt, chown};
-use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::path::Path;
+use std::process::Command;
 use std::time::{Duration, Instant};
+
+use shared::{Side, engine, stop_engine, temporary, user};
 
 /// Bytes of a bulk transfer.
 const BULK: usize = 1 << 30;
@@ -20,50 +23,13 @@ const ROUNDS: usize = 5;
 /// An address that documentation has for itself, and that is here the world outside.
 const OUTSIDE: &str = "192.0.2.10";
 
-/// One side of the comparison.
-struct Side {
-    name: &'static str,
-    command: Vec<String>,
-    user: Option<(u32, u32)>,
-    state: Option<PathBuf>,
-    image: String,
-}
-
-impl Side {
-    fn run(&self, directory: &Path, arguments: &[&str]) -> String {
-        let mut command = Command::new(&self.command[0]);
-        command
-            .args(&self.command[1..])
-            .args(arguments)
-            .current_dir(directory)
-            .stdin(Stdio::null());
-        command.env("COMPOSE_PROGRESS", "quiet");
-        if let Some(state) = &self.state {
-            command
-                .env("COMPOSE_STATE_DIR", state)
-                .env("COMPOSE_ENGINE", "embedded");
-        }
-        if let Some((uid, gid)) = self.user {
-            command.uid(uid).gid(gid);
-        }
-        let output = command.output().expect("the command runs");
-        assert!(
-            output.status.success(),
-            "{} {arguments:?}: {}",
-            self.name,
-            String::from_utf8_lossy(&output.stderr)
-        );
-        String::from_utf8_lossy(&output.stdout).into_owned()
-    }
-}
-
 fn main() {
     let wanted: Vec<String> = std::env::args()
         .skip(1)
         .filter(|argument| !argument.starts_with("--"))
         .collect();
     let is_wanted = |name: &str| wanted.is_empty() || wanted.iter().any(|part| name.contains(part.as_str()));
-    let work = directory("bench");
+    let work = temporary("bench");
     std::fs::set_permissions(work.path(), PermissionsExt::from_mode(0o755)).expect("others may read");
     println!("{:<28} {:>16} {:>16} {:>8}", "scenario", "compose", "peer", "ratio");
     if is_wanted("published") {
@@ -77,35 +43,15 @@ fn main() {
     }
 }
 
-fn directory(prefix: &str) -> tempfile::TempDir {
-    tempfile::Builder::new()
-        .prefix(prefix)
-        .tempdir_in("/tmp")
-        .expect("a directory in /tmp")
-}
-
 /// Returns our side, with an engine of its own, which has the image.
 fn ours(work: &Path, state: &Path) -> Side {
-    let user = std::env::var("COMPOSE_BENCH_USER").unwrap_or_else(|_| "64310:64310".to_owned());
-    let ids = user
-        .split_once(':')
-        .and_then(|(uid, gid)| Some((uid.parse().ok()?, gid.parse().ok()?)));
-    let (uid, gid) = ids.expect("COMPOSE_BENCH_USER is UID:GID");
+    let (uid, gid) = user().unwrap_or((64310, 64310));
     chown(state, Some(uid), Some(gid)).expect("root may give files away");
     let side = Side {
-        name: "compose",
-        command: vec![env!("CARGO_BIN_EXE_compose").to_owned()],
         user: Some((uid, gid)),
-        state: Some(state.to_owned()),
-        image: std::env::var("COMPOSE_BENCH_IMAGE").unwrap_or_else(|_| "busybox:latest".to_owned()),
+        ..Side::ours(state)
     };
-    let context = work.join("image");
-    std::fs::create_dir_all(&context).expect("a build context");
-    std::fs::copy("/bin/busybox", context.join("busybox")).expect("busybox-static is installed");
-    let dockerfile = "FROM scratch\nCOPY busybox /bin/busybox\nRUN [\"/bin/busybox\", \"--install\", \"-s\", \"/bin\"]\nCMD [\"sh\"]\n";
-    std::fs::write(context.join("Dockerfile"), dockerfile).expect("a Dockerfile");
-    project(&context, "services: {image: {build: ., image: \"busybox:latest\"}}\n");
-    side.run(&context, &["build"]);
+    side.load_busybox(work);
     side
 }
 
@@ -116,18 +62,10 @@ fn project(directory: &Path, file: &str) {
 
 /// What comes through a published port, and what goes in by it.
 fn published(work: &Path) {
-    let state = directory("cs");
+    let state = temporary("cs");
     let mut sides = vec![ours(work, state.path())];
-    match std::env::var("COMPOSE_BENCH_PEER") {
-        Ok(peer) => sides.push(Side {
-            name: "peer",
-            command: peer.split_whitespace().map(str::to_owned).collect(),
-            user: None,
-            state: None,
-            image: "busybox:latest".to_owned(),
-        }),
-        Err(_) => eprintln!("COMPOSE_BENCH_PEER is not set: only our own figures are measured"),
-    }
+    sides.extend(Side::peer());
+    let own_image = std::env::var("COMPOSE_BENCH_IMAGE").unwrap_or_else(|_| "busybox:latest".to_owned());
     let place = |number: usize| work.join(format!("published{number}"));
     let port = |number: usize, which: usize| 18_710 + number * 3 + which;
     for (number, side) in sides.iter().enumerate() {
@@ -135,7 +73,11 @@ fn published(work: &Path) {
             &place(number),
             &format!(
                 "services:\n  s:\n    image: \"{}\"\n    command: [sh, -c, \"nc -ll -p 1 -e dd if=/dev/zero bs=1M count={} & nc -ll -p 2 -e sh -c 'cat >/dev/null' & nc -ll -p 3 -e cat\"]\n    ports: [\"{}:1\", \"{}:2\", \"{}:3\"]\n    stop_grace_period: 0s\n",
-                side.image,
+                if side.state.is_some() {
+                    &own_image
+                } else {
+                    "busybox:latest"
+                },
                 BULK >> 20,
                 port(number, 0),
                 port(number, 1),
@@ -178,7 +120,7 @@ fn egress(work: &Path) {
             .expect("iproute2 is installed");
         assert!(status.success(), "ip {arguments:?}");
     }
-    let state = directory("cs");
+    let state = temporary("cs");
     let side = ours(work, state.path());
     let place = work.join("egress");
     project(
@@ -186,7 +128,10 @@ fn egress(work: &Path) {
         "services: {s: {image: \"busybox:latest\", command: [sleep, \"86400\"], init: true}}\n",
     );
     side.run(&place, &["up", "-d"]);
-    let exec = |script: &str| side.run(&place, &["exec", "-T", "s", "sh", "-c", script]);
+    let exec = |script: &str| {
+        let output = side.run(&place, &["exec", "-T", "s", "sh", "-c", script]);
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
 
     let listener = TcpListener::bind((OUTSIDE, 0)).expect("the address is ours");
     let port = listener.local_addr().expect("bound").port();
@@ -210,7 +155,7 @@ fn egress(work: &Path) {
     row("egress, to outside", "Gbit/s", &[up]);
     row("egress, from outside", "Gbit/s", &[down]);
 
-    let engine = engine_pid(state.path()).expect("an engine");
+    let engine = engine(state.path()).expect("an engine");
     let before = descriptors(engine);
     const CONNECTIONS: usize = 10_000;
     let served = std::thread::spawn(move || {
@@ -327,25 +272,7 @@ fn row(name: &str, unit: &str, figures: &[f64]) {
     );
 }
 
-fn engine_pid(state: &Path) -> Option<rustix::process::Pid> {
-    let text = std::fs::read_to_string(state.join("engine.lock")).ok()?;
-    rustix::process::Pid::from_raw(text.trim().parse().ok()?)
-}
-
 fn descriptors(pid: rustix::process::Pid) -> usize {
     let directory = format!("/proc/{}/fd", pid.as_raw_nonzero());
     std::fs::read_dir(directory).expect("root may look").count()
-}
-
-/// Ends the bench's own engine.
-fn stop_engine(state: &Path) {
-    let Some(pid) = engine_pid(state) else { return };
-    // It may have ended by itself.
-    let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
-    for _ in 0..200 {
-        if rustix::process::test_kill_process(pid).is_err() {
-            break;
-        }
-        std::thread::sleep(Duration::from_millis(10));
-    }
 }

@@ -5,6 +5,8 @@
 //! times differ from machine to machine. Medians, with the best in brackets.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a bench prints its table")]
 
+mod shared;
+
 use std::fmt::Write as _;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -12,6 +14,8 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
+
+use shared::{Side, children, proportional_set_size, stop_engine, summary, temporary};
 
 const COMPOSE: &str = env!("CARGO_BIN_EXE_compose");
 const ROUNDS: usize = 40;
@@ -29,7 +33,7 @@ fn main() {
         state: state.path().to_owned(),
         work: work.path().to_owned(),
     };
-    engine.load_busybox();
+    Side::ours(state.path()).load_busybox(work.path());
     if is_wanted("start") {
         start(&engine, work.path());
     }
@@ -39,19 +43,7 @@ fn main() {
     if is_wanted("memory") {
         memory(&engine);
     }
-    engine.stop();
-}
-
-fn temporary(prefix: &str) -> tempfile::TempDir {
-    let made = tempfile::Builder::new().prefix(prefix).tempdir_in("/tmp");
-    made.expect("a directory in /tmp")
-}
-
-/// The median, and how all of it is shown.
-fn summary(times: &mut [Duration]) -> String {
-    times.sort();
-    let show = |time: Duration| format!("{:.1}", time.as_secs_f64() * 1e3);
-    format!("{} ms [{}]", show(times[times.len() / 2]), show(times[0]))
+    stop_engine(state.path());
 }
 
 /// From the start of a container to its exit: ours with all that compose gives it, and every runtime with the same bundle.
@@ -98,11 +90,11 @@ fn start(engine: &Engine, work: &Path) {
     println!(
         "{:<44} {:>20}",
         "engine: start to exit, with a network (6 ms)",
-        summary(&mut engine_times)
+        summary(&mut engine_times).1
     );
-    println!("{:<44} {:>20}", "engine: until started", summary(&mut client_times));
+    println!("{:<44} {:>20}", "engine: until started", summary(&mut client_times).1);
     for (runner, times) in runners.iter().zip(&mut times) {
-        println!("{:<44} {:>20}", format!("{}, without", runner.name), summary(times));
+        println!("{:<44} {:>20}", format!("{}, without", runner.name), summary(times).1);
     }
 }
 
@@ -187,9 +179,9 @@ fn many(engine: &Engine) {
             downs.push(down);
         }
     }
-    println!("{:<44} {:>20}", "up -d of 50 (300 ms)", summary(&mut ups));
-    println!("{:<44} {:>20}", "kill of 50 (60 ms)", summary(&mut kills));
-    println!("{:<44} {:>20}", "down of 50", summary(&mut downs));
+    println!("{:<44} {:>20}", "up -d of 50 (300 ms)", summary(&mut ups).1);
+    println!("{:<44} {:>20}", "kill of 50 (60 ms)", summary(&mut kills).1);
+    println!("{:<44} {:>20}", "down of 50", summary(&mut downs).1);
 }
 
 /// What the engine and two hundred shims hold at rest, each page divided by how many processes share it.
@@ -198,36 +190,27 @@ fn memory(engine: &Engine) {
     engine.time(&directory, &["up", "-d"]);
     std::thread::sleep(Duration::from_secs(4));
     // The engine's only child is the zygote, whose children are the shims.
-    let process = engine.process().expect("an engine");
+    let process = shared::engine(&engine.state)
+        .expect("an engine")
+        .as_raw_nonzero()
+        .get()
+        .cast_unsigned();
     let zygotes = children(&[process]);
     let shims = children(&zygotes);
     assert_eq!(shims.len(), 200, "one shim for each container");
-    let sum = |processes: &[u32]| processes.iter().filter_map(|pid| proportional(*pid)).sum::<u64>() as f64 / 1024.0;
+    let sum = |processes: &[u32]| {
+        processes
+            .iter()
+            .filter_map(|pid| proportional_set_size(*pid))
+            .sum::<u64>() as f64
+            / 1024.0
+    };
     let (own, zygote, all) = (sum(&[process]), sum(&zygotes), sum(&shims));
     println!(
         "memory of engine and 200 shims: {:.1} MB PSS (100 MB): engine {own:.1}, zygote {zygote:.1}, shims {all:.1}",
         own + zygote + all
     );
     engine.time(&directory, &["down", "-t", "0"]);
-}
-
-/// Returns the processes whose parents are among these.
-fn children(parents: &[u32]) -> Vec<u32> {
-    let parent = |pid: u32| -> Option<u32> {
-        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-        // The command's name, in brackets, may hold anything.
-        stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()
-    };
-    let entries = fs::read_dir("/proc").expect("procfs").flatten();
-    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-    pids.filter(|pid| parent(*pid).is_some_and(|parent| parents.contains(&parent)))
-        .collect()
-}
-
-fn proportional(pid: u32) -> Option<u64> {
-    let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok()?;
-    let line = rollup.lines().find_map(|line| line.strip_prefix("Pss:"))?;
-    line.split_whitespace().next()?.parse().ok()
 }
 
 /// An engine of the bench's own.
@@ -239,30 +222,8 @@ struct Engine {
 impl Engine {
     fn time(&self, directory: &Path, arguments: &[&str]) -> Duration {
         let begun = Instant::now();
-        let output = Command::new(COMPOSE)
-            .args(arguments)
-            .current_dir(directory)
-            .env("COMPOSE_STATE_DIR", &self.state)
-            .env("COMPOSE_ENGINE", "embedded")
-            .env("COMPOSE_PROGRESS", "quiet")
-            .stdin(Stdio::null())
-            .output()
-            .expect("the binary runs");
-        let error = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "{arguments:?}: {error}");
+        Side::ours(&self.state).run(directory, arguments);
         begun.elapsed()
-    }
-
-    fn load_busybox(&self) {
-        let directory = self.work.join("image");
-        fs::create_dir_all(&directory).expect("a build context");
-        fs::copy("/bin/busybox", directory.join("busybox")).expect("busybox-static is installed");
-        let dockerfile =
-            "FROM scratch\nCOPY busybox /bin/busybox\nRUN [\"/bin/busybox\", \"--install\", \"-s\", \"/bin\"]\n";
-        fs::write(directory.join("Dockerfile"), dockerfile).expect("a Dockerfile");
-        let file = "services: {image: {build: ., image: \"busybox:latest\"}}\n";
-        fs::write(directory.join("compose.yaml"), file).expect("a project file");
-        self.time(&directory, &["build"]);
     }
 
     fn project(&self, name: &str, count: usize) -> PathBuf {
@@ -277,11 +238,6 @@ impl Engine {
         }
         fs::write(directory.join("compose.yaml"), file).expect("a project file");
         directory
-    }
-
-    fn process(&self) -> Option<u32> {
-        let text = fs::read_to_string(self.state.join("engine.lock")).ok()?;
-        text.trim().parse().ok()
     }
 
     /// Asks the engine and returns what it answers.
@@ -322,21 +278,5 @@ impl Engine {
         let ended = begun.elapsed();
         assert!(text.contains("\"StatusCode\":0"), "{text}");
         (started, ended)
-    }
-
-    /// Ends the bench's own engine.
-    fn stop(&self) {
-        if let Some(process) = self.process().and_then(|pid| i32::try_from(pid).ok())
-            && let Some(process) = rustix::process::Pid::from_raw(process)
-        {
-            // It may have ended by itself.
-            let _ = rustix::process::kill_process(process, rustix::process::Signal::TERM);
-            for _ in 0..200 {
-                if rustix::process::test_kill_process(process).is_err() {
-                    break;
-                }
-                std::thread::sleep(Duration::from_millis(10));
-            }
-        }
     }
 }

@@ -6,12 +6,16 @@
 //! `quick` the tree is small.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a bench prints its table")]
 
+mod shared;
+
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read, Seek, SeekFrom, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
+
+use shared::{Side, stop_engine, temporary};
 
 const DIRECTORIES: usize = 1000;
 const PROBES: usize = 16;
@@ -19,40 +23,11 @@ const BURST: usize = 1000;
 const BIG: usize = 100 << 20;
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// One side of the comparison.
-struct Side {
-    name: &'static str,
-    command: Vec<String>,
-    state: Option<PathBuf>,
-    /// How many files are saved one by one, and how long is waited between two.
-    saves: usize,
-    pause: Duration,
-}
-
-impl Side {
-    fn command(&self, directory: &Path, arguments: &[&str]) -> Command {
-        let mut command = Command::new(&self.command[0]);
-        command
-            .args(&self.command[1..])
-            .args(arguments)
-            .current_dir(directory)
-            .stdin(Stdio::null());
-        if let Some(state) = &self.state {
-            command
-                .env("COMPOSE_STATE_DIR", state)
-                .env("COMPOSE_ENGINE", "embedded");
-        }
-        command
-    }
-
-    fn run(&self, directory: &Path, arguments: &[&str]) {
-        let output = self.command(directory, arguments).output().expect("the command runs");
-        assert!(
-            output.status.success(),
-            "{} {arguments:?}: {}",
-            self.name,
-            String::from_utf8_lossy(&output.stderr)
-        );
+/// How many files are saved one by one, and how long is waited between two: a side that takes long gets fewer.
+fn pace(side: &Side) -> (usize, Duration) {
+    match side.state {
+        Some(_) => (300, Duration::from_millis(30)),
+        None => (20, Duration::from_millis(300)),
     }
 }
 
@@ -79,25 +54,9 @@ fn main() {
         100
     };
     let (state, work) = (temporary("cs"), temporary("wbench"));
-    let ours = Side {
-        name: "compose",
-        command: vec![env!("CARGO_BIN_EXE_compose").to_owned()],
-        state: Some(state.path().to_owned()),
-        saves: 300,
-        pause: Duration::from_millis(30),
-    };
-    load_busybox(&ours, work.path());
-    let mut sides = vec![ours];
-    match std::env::var("COMPOSE_BENCH_PEER") {
-        Ok(peer) => sides.push(Side {
-            name: "peer",
-            command: peer.split_whitespace().map(str::to_owned).collect(),
-            state: None,
-            saves: 20,
-            pause: Duration::from_millis(300),
-        }),
-        Err(_) => eprintln!("COMPOSE_BENCH_PEER is not set: only our own times are measured"),
-    }
+    let mut sides = vec![Side::ours(state.path())];
+    sides[0].load_busybox(work.path());
+    sides.extend(Side::peer());
     let project = work.path().join("project");
     make_project(&project, per_directory);
     println!("{} files in {DIRECTORIES} directories", DIRECTORIES * per_directory);
@@ -122,11 +81,6 @@ fn main() {
         );
     }
     stop_engine(state.path());
-}
-
-fn temporary(prefix: &str) -> tempfile::TempDir {
-    let directory = tempfile::Builder::new().prefix(prefix).tempdir_in("/tmp");
-    directory.expect("a directory in /tmp")
 }
 
 /// Makes the tree, the file, and the pipe by which the reader speaks.
@@ -177,7 +131,8 @@ fn measure(side: &Side, project: &Path) -> Figures {
     let mut watch = Watch::start(side, project);
     let ready = begun.elapsed();
     let mut single = Vec::new();
-    for number in 0..side.saves {
+    let (saves, pause) = pace(side);
+    for number in 0..saves {
         let path = project.join(format!("tree/probes/{}", number % PROBES));
         let text = format!("save{number}");
         let saved = Instant::now();
@@ -190,7 +145,7 @@ fn measure(side: &Side, project: &Path) -> Figures {
             fs::rename(&beside, &path).expect("a file");
         }
         single.push(hears(&heard, saved, &text));
-        std::thread::sleep(side.pause);
+        std::thread::sleep(pause);
     }
     let mut burst = Vec::new();
     for round in 0..5 {
@@ -200,7 +155,7 @@ fn measure(side: &Side, project: &Path) -> Figures {
             fs::write(project.join(format!("tree/burst/{number}")), &text).expect("a file");
         }
         burst.push(hears(&heard, saved, &text));
-        std::thread::sleep(side.pause);
+        std::thread::sleep(pause);
     }
     let (mut big, mut copies) = (Vec::new(), Vec::new());
     for round in 0..7 {
@@ -210,7 +165,7 @@ fn measure(side: &Side, project: &Path) -> Figures {
         let saved = Instant::now();
         fs::rename(project.join("big.new"), project.join("tree/big")).expect("a file");
         big.push(hears(&heard, saved, &text));
-        std::thread::sleep(side.pause);
+        std::thread::sleep(pause);
     }
     std::thread::sleep(Duration::from_secs(2));
     let before = watch.processor_time();
@@ -390,33 +345,4 @@ fn end_of_big() -> Option<String> {
     file.read_to_string(&mut text).ok()?;
     let text = text.trim().to_owned();
     text.is_ascii().then_some(text).filter(|text| text.starts_with("big"))
-}
-
-/// Builds `busybox:latest` from the machine's static busybox.
-fn load_busybox(side: &Side, work: &Path) {
-    let directory = work.join("image");
-    fs::create_dir_all(&directory).expect("a build context");
-    fs::copy("/bin/busybox", directory.join("busybox")).expect("busybox-static is installed");
-    let dockerfile = "FROM scratch\nCOPY busybox /bin/busybox\nRUN [\"/bin/busybox\", \"--install\", \"-s\", \"/bin\"]\nCMD [\"sh\"]\n";
-    fs::write(directory.join("Dockerfile"), dockerfile).expect("a Dockerfile");
-    let file = "services:\n  image:\n    build: .\n    image: busybox:latest\n";
-    fs::write(directory.join("compose.yaml"), file).expect("a project file");
-    side.run(&directory, &["build"]);
-}
-
-/// Ends the bench's own engine.
-fn stop_engine(state: &Path) {
-    let pid = fs::read_to_string(state.join("engine.lock"))
-        .ok()
-        .and_then(|pid| pid.trim().parse().ok());
-    if let Some(pid) = pid.and_then(rustix::process::Pid::from_raw) {
-        // It may have ended by itself.
-        let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
-        for _ in 0..200 {
-            if rustix::process::test_kill_process(pid).is_err() {
-                break;
-            }
-            std::thread::sleep(Duration::from_millis(10));
-        }
-    }
 }
