@@ -26,6 +26,9 @@ want skopeo skopeo
 want strace strace
 want newuidmap uidmap
 want pasta passt
+want tmux tmux
+want vi vim-tiny
+want python3 python3
 [ -x /bin/busybox ] && ! ldd /bin/busybox >/dev/null 2>&1 || missing+=(busybox-static)
 if [ ${#missing[@]} -gt 0 ]; then
   as_root apt-get update -qq
@@ -55,6 +58,7 @@ vm=$cache/vm
 if [ ! -d "$vm/kernel" ] && [ "$(dpkg --print-architecture)" = amd64 ]; then
   rm -rf "$vm"
   mkdir -p "$vm/package"
+  as_root apt-get update -qq
   package=$(apt-cache depends linux-image-cloud-amd64 | sed -n 's/.*Depends: *\(linux-image-[0-9].*\)/\1/p' | head -1)
   (cd "$vm/package" && apt-get download -qq "$package")
   dpkg-deb -x "$vm"/package/*.deb "$vm/kernel.new"

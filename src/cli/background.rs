@@ -11,7 +11,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::Method;
-use http_body_util::BodyExt;
 use rustix::process::{Signal, kill_process, test_kill_process};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -305,14 +304,7 @@ async fn standing(
     body: Option<serde_json::Value>,
 ) -> Result<Standing, ClientError> {
     let path = format!("/compose/watches/{}", percent_encode(project));
-    let answer = engine.request(method, &path, body).await?;
-    let bytes = answer
-        .into_body()
-        .collect()
-        .await
-        .map_err(ClientError::Connection)?
-        .to_bytes();
-    serde_json::from_slice(&bytes).map_err(ClientError::Answer)
+    engine.ask(method, &path, body).await
 }
 
 /// Is the watch in the background, until it is told to end.

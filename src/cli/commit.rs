@@ -2,11 +2,8 @@
 
 use std::process::ExitCode;
 
-use http_body_util::BodyExt;
-
 use super::containers::{self, OneOff, id};
 use super::{CommandError, Context};
-use crate::client::ClientError;
 use crate::client::events::percent_encode;
 use crate::ui::Status;
 
@@ -64,15 +61,13 @@ pub async fn run(args: Args, context: &Context) -> Result<ExitCode, CommandError
     for change in &args.change {
         path.push_str(&format!("&changes={}", percent_encode(change)));
     }
-    let response = match engine.request(http::Method::POST, &path, None).await {
-        Ok(response) => response,
+    let answer: serde_json::Value = match engine.ask(http::Method::POST, &path, None).await {
+        Ok(answer) => answer,
         Err(error) => {
             context.progress.event(name, Status::Error, &text, error.to_string());
             return Err(error.into());
         }
     };
-    let body = response.into_body().collect().await.map_err(ClientError::Connection)?;
-    let answer: serde_json::Value = serde_json::from_slice(&body.to_bytes()).map_err(ClientError::Answer)?;
     let image = answer.get("Id").and_then(|id| id.as_str()).unwrap_or_default();
     context
         .progress

@@ -2,11 +2,10 @@
 
 use std::process::ExitCode;
 
-use http_body_util::BodyExt;
 use serde_json::Value;
 
 use super::{CommandError, Context, ls};
-use crate::client::{ClientError, EngineKind};
+use crate::client::EngineKind;
 use crate::ui::{human, stream, table};
 
 /// Show disk usage, to the block
@@ -47,9 +46,7 @@ pub async fn run(args: Args, context: &Context) -> Result<ExitCode, CommandError
     } else {
         "/compose/df"
     };
-    let response = engine.request(http::Method::GET, path, None).await?;
-    let body = response.into_body().collect().await.map_err(ClientError::Connection)?;
-    let usage: Value = serde_json::from_slice(&body.to_bytes()).map_err(ClientError::Answer)?;
+    let usage: Value = engine.ask(http::Method::GET, path, None).await?;
     if args.format == "json" {
         stream::out(format!("{usage}\n"))?;
     } else {

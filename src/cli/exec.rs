@@ -7,7 +7,6 @@ use serde_json::json;
 use super::containers::{self, OneOff, id};
 use super::hijacked::{self, Connection, Ending};
 use super::{CommandError, Context};
-use crate::client::{ClientError, Engine};
 use crate::ui::{stream, terminal};
 
 /// Execute a command in a running container
@@ -85,7 +84,8 @@ pub async fn run(args: Args, context: &Context) -> Result<ExitCode, CommandError
         "WorkingDir": args.workdir.unwrap_or_default(),
         "ConsoleSize": terminal::size().filter(|_| tty).map(|(rows, columns)| [rows, columns]),
     });
-    let answer = post(&engine, &format!("/containers/{}/exec", id(&container)), config).await?;
+    let path = format!("/containers/{}/exec", id(&container));
+    let answer: serde_json::Value = engine.ask(http::Method::POST, &path, Some(config)).await?;
     let exec = answer
         .get("Id")
         .and_then(|id| id.as_str())
@@ -118,15 +118,6 @@ pub async fn run(args: Args, context: &Context) -> Result<ExitCode, CommandError
         0 => Ok(ExitCode::SUCCESS),
         code => Err(CommandError::status(code)),
     }
-}
-
-/// Sends a JSON request and reads the JSON answer.
-async fn post(engine: &Engine, path: &str, body: serde_json::Value) -> Result<serde_json::Value, CommandError> {
-    use http_body_util::BodyExt;
-
-    let response = engine.request(http::Method::POST, path, Some(body)).await?;
-    let body = response.into_body().collect().await.map_err(ClientError::Connection)?;
-    Ok(serde_json::from_slice(&body.to_bytes()).map_err(ClientError::Answer)?)
 }
 
 /// Returns the variables to set: as given, or with the value that our own environment has.

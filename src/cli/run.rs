@@ -4,14 +4,13 @@ use std::collections::BTreeMap;
 use std::process::ExitCode;
 
 use bollard::query_parameters::{RemoveContainerOptions, StartContainerOptions};
-use http_body_util::BodyExt;
 
 use super::attach::forward_signals;
 use super::converge::{self, Converge, ImageWishes};
 use super::hijacked::{self, Connection, Ending};
 use super::lifecycle::{self, interruptible};
 use super::{CommandError, Context, out_of_memory};
-use crate::client::{ClientError, labels};
+use crate::client::{self, ClientError, labels};
 use crate::file::{dotenv, words::split_words};
 use crate::model::{Dependencies, Project, Service, parse_mount, parse_ports};
 use crate::plan::create::{self, ContainerRequest, references};
@@ -392,13 +391,7 @@ impl Prepared {
         if ending == Ending::Detached {
             return Ok(ExitCode::SUCCESS);
         }
-        let answer = wait
-            .into_body()
-            .collect()
-            .await
-            .map_err(ClientError::Connection)?
-            .to_bytes();
-        let answer: serde_json::Value = serde_json::from_slice(&answer).map_err(ClientError::Answer)?;
+        let answer: serde_json::Value = client::json(wait).await?;
         match answer
             .get("StatusCode")
             .and_then(serde_json::Value::as_i64)

@@ -66,9 +66,17 @@ impl Engine {
     ) -> Result<http::Response<hyper::body::Incoming>, ClientError> {
         self.transport.json_request(method, path_and_query, body, &[]).await
     }
-}
 
-impl Engine {
+    /// Sends a request that bollard has no call for and reads the JSON answer.
+    pub async fn ask<T: serde::de::DeserializeOwned>(
+        &self,
+        method: http::Method,
+        path_and_query: &str,
+        body: Option<serde_json::Value>,
+    ) -> Result<T, ClientError> {
+        json(self.request(method, path_and_query, body).await?).await
+    }
+
     /// Sends an empty POST request with headers of its own.
     pub async fn post_with_headers(
         &self,
@@ -79,6 +87,16 @@ impl Engine {
             .json_request(http::Method::POST, path_and_query, None, headers)
             .await
     }
+}
+
+/// Reads an answer's body, which is JSON.
+pub async fn json<T: serde::de::DeserializeOwned>(
+    answer: http::Response<hyper::body::Incoming>,
+) -> Result<T, ClientError> {
+    use http_body_util::BodyExt;
+
+    let body = answer.into_body().collect().await.map_err(ClientError::Connection)?;
+    serde_json::from_slice(&body.to_bytes()).map_err(ClientError::Answer)
 }
 
 impl std::fmt::Debug for Engine {

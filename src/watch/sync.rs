@@ -6,7 +6,6 @@ use std::path::PathBuf;
 use bollard::exec::{StartExecOptions, StartExecResults};
 use bollard::models::ExecConfig;
 use futures_util::StreamExt;
-use http_body_util::BodyExt;
 
 use super::{Mapping, archive};
 use crate::client::stream::UploadError;
@@ -103,14 +102,7 @@ async fn direct(
             compare,
         };
         let body = serde_json::to_value(&request).map_err(ClientError::Answer)?;
-        let answer = engine.request(http::Method::POST, &path, Some(body)).await?;
-        let bytes = answer
-            .into_body()
-            .collect()
-            .await
-            .map_err(ClientError::Connection)?
-            .to_bytes();
-        let outcome: Outcome = serde_json::from_slice(&bytes).map_err(ClientError::Answer)?;
+        let outcome: Outcome = engine.ask(http::Method::POST, &path, Some(body)).await?;
         report.changed += outcome.written + outcome.removed;
         let failed = outcome.failed.into_iter().map(|failed| (failed.path, failed.cause));
         report.failed.extend(failed);

@@ -97,13 +97,7 @@ fn kill_builds_at(moments: u32) {
 
 #[test]
 fn a_build_killed_at_some_moments_leaves_nothing_that_the_next_one_trips_over() {
-    kill_builds_at(4);
-}
-
-#[test]
-#[ignore = "takes minutes; the test above tries fewer moments"]
-fn a_build_killed_at_any_moment_leaves_nothing_that_the_next_one_trips_over() {
-    kill_builds_at(50);
+    kill_builds_at(support::extent(4, 50));
 }
 
 #[test]

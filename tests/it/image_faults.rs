@@ -145,13 +145,7 @@ fn pull_elsewhere(directory: &Path, name: &Reference) -> std::process::Child {
 
 #[test]
 fn a_pull_killed_at_some_moments_leaves_a_sound_store_and_the_next_one_finishes_it() {
-    kill_a_pull_at(6);
-}
-
-#[test]
-#[ignore = "takes a minute; the test above tries fewer moments"]
-fn a_pull_killed_at_any_moment_leaves_a_sound_store_and_the_next_one_finishes_it() {
-    kill_a_pull_at(50);
+    kill_a_pull_at(support::extent(6, 50));
 }
 
 fn kill_a_pull_at(moments: u32) {
@@ -229,13 +223,7 @@ fn contents(directory: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
 
 #[test]
 fn a_full_disk_leaves_the_store_as_it_was() {
-    fill_the_disk(4);
-}
-
-#[test]
-#[ignore = "takes a minute; the test above tries fewer sizes"]
-fn a_disk_full_at_any_moment_leaves_the_store_as_it_was() {
-    fill_the_disk(1);
+    fill_the_disk(support::extent(4, 1));
 }
 
 /// Pulls and loads onto disks of growing sizes, every `step`th of twenty.

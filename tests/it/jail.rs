@@ -248,7 +248,7 @@ services:
     image: busybox:latest
     init: true
     pids_limit: 30
-    command: [sh, -c, "b() { b | b & }; b 2>/dev/null; sleep 1000"]
+    command: [sh, -c, "b() { b | b & }; b 2>/dev/null & exec sleep 1000"]
   hog:
     image: busybox:latest
     mem_limit: 16m

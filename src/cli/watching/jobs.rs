@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
-use http_body_util::BodyExt;
 
 use super::super::building::{self, BuildWishes};
 use super::super::{CommandError, converge, lifecycle};
@@ -343,12 +342,12 @@ impl Watching<'_> {
             "label": [format!("{}={}", labels::PROJECT, self.project.name)],
         });
         let path = format!("/images/json?filters={}", percent_encode(&filters.to_string()));
-        let listed = async {
-            let answer = self.engine.request(http::Method::GET, &path, None).await.ok()?;
-            let bytes = answer.into_body().collect().await.ok()?.to_bytes();
-            serde_json::from_slice::<Vec<serde_json::Value>>(&bytes).ok()
-        };
-        for image in listed.await.unwrap_or_default() {
+        let listed: Vec<serde_json::Value> = self
+            .engine
+            .ask(http::Method::GET, &path, None)
+            .await
+            .unwrap_or_default();
+        for image in listed {
             if let Some(id) = image.get("Id").and_then(|id| id.as_str()) {
                 // One that is still used stays.
                 let path = format!("/images/{}", percent_encode(id));

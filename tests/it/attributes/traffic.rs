@@ -254,11 +254,7 @@ fn a_renamed_container_is_found_by_its_new_name() {
 
 #[test]
 fn starts_stops_connects_and_disconnects_at_random_leave_nothing_behind() {
-    // A thousand of them, where there is time: COMPOSE_TEST_CHANGES=1000.
-    let changes: usize = std::env::var("COMPOSE_TEST_CHANGES")
-        .ok()
-        .and_then(|text| text.parse().ok())
-        .unwrap_or(96);
+    let changes: usize = crate::support::extent(96, 1000);
     let file = "services:
   web: {<<: *base, scale: 8, networks: [one]}
 networks: {one: {}, two: {}, three: {internal: true}}

@@ -136,14 +136,7 @@ fn exchange(pairs: Vec<(PathBuf, PathBuf)>, goes_on: Arc<AtomicBool>) -> std::th
 
 #[tokio::test]
 async fn paths_exchanged_for_links_meanwhile_lead_nowhere() {
-    start_while_paths_are_exchanged(150).await;
-}
-
-/// The same for as long as it takes to meet the moments that matter.
-#[tokio::test]
-#[ignore = "takes minutes"]
-async fn ten_thousand_starts_meet_no_moment_that_leads_out() {
-    start_while_paths_are_exchanged(10_000).await;
+    start_while_paths_are_exchanged(crate::support::extent(150, 10_000)).await;
 }
 
 async fn start_while_paths_are_exchanged(rounds: usize) {

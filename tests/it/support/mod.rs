@@ -242,6 +242,15 @@ pub fn available(what: &str, is_there: bool) -> bool {
     is_there
 }
 
+/// Returns how far a test goes: as far as every run has time for, or as far as it should go once after a change of what
+/// it is about (`COMPOSE_TEST_LONG` set).
+pub fn extent<T>(short: T, long: T) -> T {
+    match std::env::var_os("COMPOSE_TEST_LONG") {
+        None => short,
+        Some(_) => long,
+    }
+}
+
 /// Returns whether this process may make containers.
 pub fn is_root() -> bool {
     rustix::process::geteuid().is_root()

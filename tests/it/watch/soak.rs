@@ -20,14 +20,7 @@ impl Numbers {
 
 #[test]
 fn after_many_random_edits_the_container_has_what_is_here() {
-    soak(600);
-}
-
-/// `cargo test -- --ignored a_long_soak`
-#[test]
-#[ignore = "takes a minute"]
-fn a_long_soak() {
-    soak(10_000);
+    soak(crate::support::extent(600, 10_000));
 }
 
 fn soak(edits: usize) {
