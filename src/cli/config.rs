@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use super::{CommandError, Context};
 use crate::file::explain::explain;
 use crate::file::interpolate::{self, Variable};
-use crate::file::{LoadOptions, Loaded, load, load_model};
+use crate::file::{LoadOptions, Loaded, is_unique, load, load_model};
 use crate::image::Reference;
 use crate::model::decode::plain;
 use crate::model::hash::service_hash;
@@ -160,7 +160,14 @@ async fn rendered(args: &Args, context: &Context) -> Result<ExitCode, CommandErr
             return Ok(ExitCode::SUCCESS);
         }
         match format {
-            Format::Json => json(&root.with_null_lists())?,
+            Format::Json => {
+                let normalized = !args.no_normalize;
+                json(&root.with_null_lists_but(&mut Vec::new(), &|path| match path {
+                    // Resolved, they are made once more.
+                    ["services", _, "environment"] | ["services", _, "build", "args"] if normalized => false,
+                    path => is_unique(path),
+                }))?
+            }
             Format::Yaml => root.to_yaml(),
         }
     } else {

@@ -12,7 +12,7 @@ use super::discover::{Setup, discover, normalize_project_name};
 use super::environment::{EnvironmentReader, read_error};
 use super::interpolate::Interpolator;
 use super::merge::merge;
-use super::normalize::normalize;
+use super::normalize::{normalize, resolve_variables};
 use super::options::{LoadError, LoadOptions, Loaded, LoadedModel};
 use super::paths::PathBase;
 use super::reset::Resets;
@@ -21,7 +21,7 @@ use super::tree::each_entry;
 use super::unique::enforce_unicity;
 use super::without_effect::{self, WithoutEffect};
 use crate::model::decode::Decoder;
-use crate::model::{Dependencies, Project};
+use crate::model::{Dependencies, FROM_ENVIRONMENT, Project};
 use crate::parallel::in_parts;
 use crate::yaml::{
     Diagnostic, Diagnostics, MAX_SOURCE_BYTES, Mapping, Node, SourceId, Sources, Span, Stream, Value, parse_stream,
@@ -175,7 +175,13 @@ impl<'o> Loader<'o> {
             relative: setup.working_directory.clone(),
         };
         let paths = self.options.resolve_paths;
-        let mut root = self.group(&mut files, &place, &setup.environment, paths, &[])?;
+        // As written, a file says the same wherever it is read; only what comes with it, as an included file's own
+        // environment, is filled in.
+        let variables = match self.options.interpolate {
+            true => setup.environment.clone(),
+            false => Variables::from([("COMPOSE_PROJECT_NAME".to_owned(), name.clone())]),
+        };
+        let mut root = self.group(&mut files, &place, &variables, paths, &[])?;
         if root.as_mapping().is_none_or(Mapping::is_empty) {
             return Err(Diagnostic::error("empty compose file").into());
         }
@@ -189,7 +195,7 @@ impl<'o> Loader<'o> {
             if let Some(top) = root.as_mapping_mut() {
                 top.insert("name", span, Node::string(name.clone(), span));
             }
-            normalize(&mut root, &name, &setup.environment)?;
+            normalize(&mut root, &name, &variables)?;
         }
         Ok((root, name, setup))
     }
@@ -377,9 +383,7 @@ impl<'o> Loader<'o> {
         if resolve_paths {
             self.resolve_paths(&mut root, &place.relative)?;
         }
-        if self.options.interpolate {
-            resolve_contents(&mut root, variables)?;
-        }
+        resolve_environment(&mut root, variables)?;
         Ok(root)
     }
 
@@ -553,9 +557,18 @@ fn describe(violation: Violation, file: &str, service: Option<&str>) -> Diagnost
     diagnostic
 }
 
-/// Gives secrets and configs the value of the variable they come from.
+/// Gives services, secrets and configs the values of the variables they name.
 // compose-go loader/environment.go
-fn resolve_contents(root: &mut Node, variables: &Variables) -> Result<(), Diagnostics> {
+fn resolve_environment(root: &mut Node, variables: &Variables) -> Result<(), Diagnostics> {
+    each_entry(root, "services", |_, service| {
+        // Those written as a mapping are filled in later, with the project's variables alone.
+        if let Some(environment) = service.get_mut("environment")
+            && environment.as_sequence().is_some()
+        {
+            resolve_variables(environment, variables, true);
+        }
+        Ok(())
+    })?;
     for section in ["secrets", "configs"] {
         each_entry(root, section, |_, resource| {
             let value = resource
@@ -565,7 +578,7 @@ fn resolve_contents(root: &mut Node, variables: &Variables) -> Result<(), Diagno
             if let Some(value) = value.cloned() {
                 let span = resource.span;
                 if let Some(mapping) = resource.as_mapping_mut() {
-                    mapping.insert("content", span, Node::string(value, span));
+                    mapping.insert(FROM_ENVIRONMENT, span, Node::string(value, span));
                 }
             }
             Ok(())

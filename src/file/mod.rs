@@ -38,4 +38,5 @@ pub use load::{load, load_environment, load_model};
 pub use options::{LoadError, LoadOptions, Loaded, LoadedModel};
 pub use paths::clean;
 pub use tree::{go_format, go_type};
+pub use unique::is_unique;
 pub use without_effect::WithoutEffect;

@@ -188,7 +188,7 @@ fn add_dependency(service: &mut Mapping, name: &str, restart: bool, span: Span) 
 }
 
 /// Gives variables without a value the one of the project's environment; those it lacks go or stay.
-fn resolve_variables(node: &mut Node, variables: &Variables, keep_unset: bool) {
+pub(super) fn resolve_variables(node: &mut Node, variables: &Variables, keep_unset: bool) {
     match &mut node.value {
         Value::Sequence(items) => items.retain_mut(|item| {
             let Value::String(text) = &mut item.value else {

@@ -50,6 +50,16 @@ const SERVICE_LISTS: [(&[&str], Identity); 25] = [
     (&["volumes"], Identity::MountTarget),
 ];
 
+/// Returns whether the list at a path is one whose entries are told apart, which docker compose makes anew.
+pub fn is_unique(path: &[&str]) -> bool {
+    match path {
+        ["networks", _, "labels"] | ["networks", _, "ipam", "options"] => true,
+        ["services", _, "networks", _, "aliases" | "link_local_ips"] => true,
+        ["services", _, keys @ ..] => SERVICE_LISTS.iter().any(|(list, _)| *list == keys),
+        _ => false,
+    }
+}
+
 /// Removes entries that a later one of the same list redefines.
 pub fn enforce_unicity(root: &mut Node) -> Result<(), Diagnostics> {
     each_entry(root, "networks", |name, network| {

@@ -640,7 +640,7 @@ pub fn extensions(node: &Node) -> Extensions {
     node.as_mapping()
         .into_iter()
         .flat_map(|mapping| mapping.iter())
-        .filter(|(key, _)| key.starts_with("x-"))
+        .filter(|(key, _)| key.starts_with("x-") && *key != super::FROM_ENVIRONMENT)
         .map(|(key, entry)| (key.to_owned(), plain(&entry.node)))
         .collect()
 }

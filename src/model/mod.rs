@@ -33,7 +33,7 @@ pub use emit::{Dialect, Emit, Key, Omit};
 pub use mount::{IDMAP, MountError, is_path, parse_mount};
 pub use port::{PortError, parse_ports};
 pub use project::{Dependencies, Project, ProjectError};
-pub use resource::{Config, Ipam, IpamPool, Model, Network, Secret, Volume};
+pub use resource::{Config, FROM_ENVIRONMENT, Ipam, IpamPool, Model, Network, Secret, Volume};
 pub use scalar::{Bytes, Command, Duration, Environment, FileMode, Hosts, Labels, Mapping};
 pub use service::{
     BindOptions, Blkio, BlkioLimit, BlkioWeight, CredentialSpec, Dependency, Device, EnvFile, Extends, FileReference,

@@ -2,6 +2,10 @@
 
 use super::{Extensions, Labels, Mapping};
 
+/// Where the value of a secret's or config's variable is kept in a tree, which is checked again when it is part of
+/// another: `content` would be a second source.
+pub const FROM_ENVIRONMENT: &str = "x-#value";
+
 object! {
     /// A network.
     pub struct Network {
@@ -59,6 +63,8 @@ object! {
         file: String = Key::new("file"),
         environment: String = Key::new("environment"),
         content: String = Key::new("content"),
+        /// Set from the environment when the project is loaded; never printed.
+        from_environment: String = Key::new(FROM_ENVIRONMENT).hidden(),
         external: bool = Key::new("external"),
         labels: Labels = Key::new("labels"),
         driver: String = Key::new("driver"),
@@ -75,7 +81,7 @@ object! {
         file: String = Key::new("file"),
         environment: String = Key::new("environment"),
         /// Set from the environment when the project is loaded; never printed.
-        content: String = Key::new("content").hidden(),
+        from_environment: String = Key::new(FROM_ENVIRONMENT).hidden(),
         external: bool = Key::new("external"),
         labels: Labels = Key::new("labels"),
         driver: String = Key::new("driver"),

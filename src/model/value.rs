@@ -44,15 +44,29 @@ impl Value {
     /// Returns the value with null for empty lists, which is what docker compose makes of them where they are not
     /// part of a typed object.
     pub fn with_null_lists(self) -> Value {
+        self.with_null_lists_but(&mut Vec::new(), &|_| false)
+    }
+
+    /// The same, but for the lists at some paths.
+    pub fn with_null_lists_but(self, path: &mut Vec<String>, is_typed: &dyn Fn(&[&str]) -> bool) -> Value {
         match self {
-            Value::List(items) if items.is_empty() => Value::Null,
+            Value::List(items) if items.is_empty() => {
+                let keys: Vec<&str> = path.iter().map(String::as_str).collect();
+                match is_typed(&keys) {
+                    true => Value::List(items),
+                    false => Value::Null,
+                }
+            }
             Value::List(items) => Value::List(items.into_iter().map(Value::with_null_lists).collect()),
-            Value::Map(entries) => Value::Map(
-                entries
-                    .into_iter()
-                    .map(|(key, value)| (key, value.with_null_lists()))
-                    .collect(),
-            ),
+            Value::Map(entries) => {
+                let entries = entries.into_iter().map(|(key, value)| {
+                    path.push(key.clone());
+                    let value = value.with_null_lists_but(path, is_typed);
+                    path.pop();
+                    (key, value)
+                });
+                Value::Map(entries.collect())
+            }
             other => other,
         }
     }

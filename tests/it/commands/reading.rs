@@ -226,3 +226,36 @@ fn what_is_not_here_says_so() {
     let told = project.fail(&["alpha", "publish", "--app", "127.0.0.1:1/app"]);
     assert!(told.starts_with("--app is not supported"), "{told}");
 }
+
+#[test]
+fn what_variables_say_is_used_but_not_printed() {
+    let mut project = Project::new(&[
+        (
+            "compose.yaml",
+            "include: [part/compose.yaml]\n\
+             services:\n  web: {image: web, environment: [OUTER, INNER], secrets: [key], dns: [], command: []}\n\
+             configs: {text: {environment: OUTER}}\n",
+        ),
+        (
+            "part/compose.yaml",
+            "services:\n  part: {image: part, environment: [OUTER, INNER], configs: [given], secrets: [key]}\n\
+             secrets: {key: {environment: OUTER}}\n\
+             configs: {given: {environment: INNER}}\n",
+        ),
+        ("part/.env", "INNER=theirs\n"),
+    ]);
+    project.set("OUTER", "canary");
+    let resolved = project.succeed(&["--all-resources", "config"]);
+    // Services have the value; what it is a secret or a config of is not told.
+    assert_eq!(resolved.matches("canary").count(), 2, "{resolved}");
+    assert!(resolved.contains("INNER: theirs"), "{resolved}");
+    assert!(!resolved.contains("content"), "{resolved}");
+    // As it is written, nothing comes from the environment of who asks.
+    let written = project.succeed(&["--all-resources", "config", "--no-interpolate", "--format", "json"]);
+    assert!(!written.contains("canary"), "{written}");
+    assert!(written.contains("\"INNER=theirs\""), "{written}");
+    assert!(
+        written.contains("\"dns\": []") && written.contains("\"command\": null"),
+        "{written}"
+    );
+}
