@@ -456,7 +456,16 @@ fn copy_content(from: &mut File, to: &mut File, size: i64) -> io::Result<()> {
             }
         }
     }
-    io::copy(from, to).map(drop)
+    // With its place set aside at once, the file system does not look for more with every write. Where it cannot be set
+    // aside, or there is none, writing says so.
+    let length = u64::try_from(size).unwrap_or_default();
+    let is_reserved = rustix::fs::fallocate(&*to, rustix::fs::FallocateFlags::empty(), 0, length).is_ok();
+    let copied = io::copy(from, to)?;
+    if is_reserved && copied < length {
+        // It became shorter meanwhile.
+        to.set_len(copied)?;
+    }
+    Ok(())
 }
 
 fn mount_of(parent: BorrowedFd<'_>, name: &OsStr) -> io::Result<u64> {

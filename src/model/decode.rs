@@ -106,12 +106,16 @@ impl<'n> Decoder<'n> {
             let services = services.map(|(key, node)| (key.to_owned(), decoder.keyed(key, node)));
             (services.collect::<Vec<_>>(), decoder.errors)
         });
-        let mut services = BTreeMap::new();
-        for (part, errors) in parts {
-            services.extend(part);
+        // Sorted as they are, they fill the map's nodes; services are large, and half-empty nodes are memory to clear.
+        let mut services = Vec::new();
+        for (mut part, errors) in parts {
+            match services.is_empty() {
+                true => services = part,
+                false => services.append(&mut part),
+            }
             self.errors.extend(errors);
         }
-        services
+        BTreeMap::from_iter(services)
     }
 
     /// Decodes a section of named entries, such as `networks`.
@@ -346,6 +350,12 @@ impl<T: Decode> Decode for Option<T> {
 
     fn decode_map<'n>(node: &'n Node, at: &mut Decoder<'n>) -> BTreeMap<String, Self> {
         T::decode_optional_map(node, at)
+    }
+}
+
+impl<T: Decode> Decode for Box<T> {
+    fn decode<'n>(node: &'n Node, at: &mut Decoder<'n>) -> Self {
+        Box::new(T::decode(node, at))
     }
 }
 

@@ -42,7 +42,6 @@ fn digest(value: &Value) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::Deploy;
 
     // Both hashes were printed by `docker compose config --hash '*'`, version 2.40.3.
     #[test]
@@ -50,7 +49,7 @@ mod tests {
         let service = Service {
             name: "b".into(),
             image: "b".into(),
-            deploy: Some(Deploy::default()),
+            deploy: Some(Box::default()),
             networks: [("default".to_owned(), None)].into(),
             ..Service::default()
         };

@@ -374,14 +374,14 @@ mod tests {
             let service = Service {
                 name: name.to_owned(),
                 image: "i".to_owned(),
-                build: Some(Build {
+                build: Some(Box::new(Build {
                     context: "/nowhere".to_owned(),
                     ..Build::default()
-                }),
-                develop: Some(Develop {
+                })),
+                develop: Some(Box::new(Develop {
                     watch,
                     ..Develop::default()
-                }),
+                })),
                 ..Service::default()
             };
             (name.to_owned(), service)

@@ -139,7 +139,7 @@ pub fn container(request: &ContainerRequest<'_>) -> Result<(ContainerCreateBody,
         labels: Some(container_labels(request)),
         stop_signal: text(&service.stop_signal),
         env: some(environment),
-        healthcheck: service.healthcheck.as_ref().map(health_check).transpose()?,
+        healthcheck: service.healthcheck.as_deref().map(health_check).transpose()?,
         stop_timeout: service.stop_grace_period.map(|period| period.0 / 1_000_000_000),
         host_config: Some(host),
         networking_config: networking,
@@ -422,11 +422,11 @@ mod tests {
     #[test]
     fn a_disabled_health_check_is_none_at_all() {
         let service = Service {
-            healthcheck: Some(HealthCheck {
+            healthcheck: Some(Box::new(HealthCheck {
                 test: HealthTest(vec!["CMD".into(), "true".into()]),
                 disable: true,
                 ..HealthCheck::default()
-            }),
+            })),
             ..web()
         };
         assert_eq!(body(service).healthcheck.unwrap().test.unwrap(), ["NONE"]);

@@ -198,7 +198,7 @@ mod tests {
         let service = Service {
             cpus: 0.5,
             mem_limit: Bytes(1),
-            deploy: Some(Deploy {
+            deploy: Some(Box::new(Deploy {
                 resources: Resources {
                     limits: Some(Resource {
                         cpus: 0.1,
@@ -214,7 +214,7 @@ mod tests {
                     ..model::RestartPolicy::default()
                 }),
                 ..Deploy::default()
-            }),
+            })),
             restart: "always".into(),
             ..Service::default()
         };
