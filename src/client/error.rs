@@ -78,6 +78,12 @@ impl ClientError {
         }
     }
 
+    /// Returns whether there was nothing to do: who is to be started runs, who is to be stopped does not. Engines say
+    /// so where somebody else was faster.
+    pub fn is_not_modified(&self) -> bool {
+        self.status() == Some(304)
+    }
+
     /// Returns whether the engine does not know what was asked for.
     pub fn is_not_found(&self) -> bool {
         self.status() == Some(404)
@@ -127,6 +133,7 @@ mod tests {
         });
         assert_eq!(error.to_string(), "Error response from daemon: No such container: x");
         assert!(error.is_not_found());
+        assert!(!error.is_not_modified());
     }
 
     #[test]

@@ -171,11 +171,16 @@ impl Execution<'_> {
         }
         progress.event(&event, Status::Working, "", "Starting");
         if !self.settings.dry_run {
-            self.engine
+            let started = self
+                .engine
                 .docker
                 .start_container(&id, None::<StartContainerOptions>)
                 .await
-                .map_err(ClientError::from)?;
+                .map_err(ClientError::from);
+            match started {
+                Err(error) if error.is_not_modified() => {}
+                other => other?,
+            }
             let named = self.find(&id);
             for hook in service.iter().flat_map(|service| &service.post_start) {
                 self.hook(&named, target.service(), hook).await?;
@@ -213,7 +218,7 @@ impl Execution<'_> {
             match stopped.map_err(ClientError::from) {
                 Ok(()) => {}
                 // Gone by itself, or removed by its own wish, in the meantime.
-                Err(error) if error.is_not_found() => {}
+                Err(error) if error.is_not_found() || error.is_not_modified() => {}
                 Err(error) => {
                     shown(Status::Error, "Error while Stopping");
                     return Err(error.into());

@@ -146,20 +146,10 @@ impl Project {
     /// Runs Docker's own client on the project's engine and returns its standard output.
     #[track_caller]
     pub fn docker(&self, arguments: &[&str]) -> String {
-        let socket = format!("unix://{}", self.state_dir().join("engine.sock").display());
-        let output = Command::new("docker")
-            .args(["-H", &socket])
-            .args(arguments)
-            .stdin(Stdio::null())
-            .output();
-        let output = output.expect("the docker client is installed");
-        assert!(
-            output.status.success(),
-            "docker {arguments:?}: {}{}",
-            output.status,
-            text(&output.stderr)
-        );
-        text(&output.stdout)
+        docker_at(
+            &format!("unix://{}", self.state_dir().join("engine.sock").display()),
+            arguments,
+        )
     }
 
     /// Returns the process id of the project's engine, if one was started.
@@ -206,6 +196,24 @@ impl Drop for Project {
             }
         }
     }
+}
+
+/// Runs Docker's own client on the engine at an address and returns its standard output.
+#[track_caller]
+pub fn docker_at(address: &str, arguments: &[&str]) -> String {
+    let output = Command::new("docker")
+        .args(["-H", address])
+        .args(arguments)
+        .stdin(Stdio::null())
+        .output();
+    let output = output.expect("the docker client is installed");
+    assert!(
+        output.status.success(),
+        "docker {arguments:?}: {}{}",
+        output.status,
+        text(&output.stderr)
+    );
+    text(&output.stdout)
 }
 
 /// Moves this thread, and all that it starts, into a network namespace that has loopback with these addresses.

@@ -50,6 +50,20 @@ impl Dev {
         self.engine.is_none()
     }
 
+    /// Runs Docker's own client on the engine and returns its standard output.
+    #[track_caller]
+    pub fn docker(&self, arguments: &[&str]) -> String {
+        match &self.engine {
+            None => self.project.docker(arguments),
+            Some(engine) => support::docker_at(engine, arguments),
+        }
+    }
+
+    /// Returns the project's name.
+    pub fn name(&self) -> String {
+        project_name(&self.project)
+    }
+
     /// Returns the image with Python that another engine has.
     pub fn python(&self) -> Option<String> {
         self.engine.as_ref()?;

@@ -344,8 +344,8 @@ fn quiet_hides_what_builds_print_and_prune_removes_what_they_leave() {
     }
     fs::copy("/bin/busybox", dev.path("busybox")).unwrap();
     let left = |dev: &Dev| {
-        dev.project
-            .docker(&["images", "-q", "-f", "dangling=true"])
+        let label = format!("label=com.docker.compose.project={}", dev.name());
+        dev.docker(&["images", "-q", "-f", "dangling=true", "-f", &label])
             .lines()
             .count()
     };
@@ -390,8 +390,8 @@ fn old_images_go_unless_they_are_to_stay() {
     };
     fs::copy("/bin/busybox", dev.path("busybox")).unwrap();
     let dangling = |dev: &Dev| {
-        dev.project
-            .docker(&["images", "-q", "-f", "dangling=true"])
+        let label = format!("label=com.docker.compose.project={}", dev.name());
+        dev.docker(&["images", "-q", "-f", "dangling=true", "-f", &label])
             .lines()
             .count()
     };
