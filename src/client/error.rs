@@ -101,7 +101,12 @@ impl From<bollard::errors::Error> for ClientError {
         match error {
             Error::DockerResponseServerError { status_code, message } => Self::Refused {
                 status: status_code,
-                message: message.trim_end().to_owned(),
+                message: match message.trim_end() {
+                    // Better than nothing.
+                    "" => http::StatusCode::from_u16(status_code)
+                        .map_or_else(|_| status_code.to_string(), |status| status.to_string()),
+                    message => message.to_owned(),
+                },
             },
             Error::DockerStreamError { error } => Self::Stream(error),
             Error::IOError { err }

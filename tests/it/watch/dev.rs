@@ -26,23 +26,21 @@ impl Dev {
         }
         let engine = std::env::var("COMPOSE_TEST_WATCH_ENGINE").ok();
         let mut project = Project::new(&[]);
-        for (path, text) in files {
-            match &engine {
-                Some(_) => project.write(path, &text.replace("rootfs:/", "busybox:latest")),
-                None => project.write(path, text),
-            }
-        }
         if let Some(engine) = &engine {
             project.set("COMPOSE_ENGINE", engine);
         }
         project.set("COMPOSE_ENGINE_IDLE", "2");
         project.set("COMPOSE_PROJECT_NAME", &project_name(&project));
-        Some(Self {
+        let dev = Self {
             project,
             engine,
             watch: None,
             said: Arc::default(),
-        })
+        };
+        for (path, text) in files {
+            dev.write(path, text);
+        }
+        Some(dev)
     }
 
     /// Returns whether the engine is our own.
@@ -174,7 +172,10 @@ impl Dev {
     }
 
     pub fn write(&self, name: &str, text: &str) {
-        self.project.write(name, text);
+        match &self.engine {
+            Some(_) => self.project.write(name, &text.replace("rootfs:/", "busybox:latest")),
+            None => self.project.write(name, text),
+        }
     }
 }
 
