@@ -83,7 +83,7 @@ async fn carry(client: TcpStream, container: SocketAddr, dialer: Dialer) {
     let _ = client.set_nodelay(true);
     let _ = server.set_nodelay(true);
     // Either side going away ends the connection; that is no failure of ours.
-    let _ = relay(&client, &server).await;
+    let _ = relay(client, server).await;
 }
 
 /// A client of a UDP port, and the address it asked.

@@ -42,7 +42,7 @@ async fn carry(container: TcpStream, from: SocketAddr, gateways: Gateways) {
             let _ = container.set_nodelay(true);
             let _ = outside.set_nodelay(true);
             // Either side going away ends the connection; that is no failure of ours.
-            let _ = relay(&container, &outside).await;
+            let _ = relay(container, outside).await;
         }
         Err(error) => {
             tracing::debug!(%from, %error, "a connection goes nowhere");
