@@ -38,8 +38,9 @@ const FILE: &str = "services:
 networks: {one: {}, two: {}, three: {}}
 ";
 const CONNECTIONS: usize = 8;
-const ROUND: Duration = Duration::from_millis(700);
+const ROUND: Duration = Duration::from_millis(500);
 const ROUNDS: usize = 5;
+const STARTS: usize = 5;
 
 /// One side of the comparison, with its project up.
 struct Running {
@@ -89,8 +90,12 @@ fn main() {
         .map(|side| running(side, work.path()))
         .collect();
     println!("| what | side | a second | median | 99 of 100 |\n|---|---|---|---|---|");
-    requests(&sides);
+    for side in &sides {
+        side.run(&["up", "-d"]);
+    }
+    // What takes long comes last.
     lookups(&sides);
+    requests(&sides);
     starts(&sides);
 }
 
@@ -115,7 +120,6 @@ fn requests(sides: &[Running]) {
     let own = own_address();
     let mut ways: Vec<(String, &str, SocketAddr)> = Vec::new();
     for side in sides {
-        side.run(&["up", "-d"]);
         let address = side.run(&["exec", "-T", "server", "hostname", "-i"]);
         let direct: IpAddr = address
             .split_whitespace()
@@ -177,11 +181,13 @@ fn echo(address: SocketAddr) -> Vec<Duration> {
 
 /// Questions for a name, from inside.
 fn lookups(sides: &[Running]) {
-    for side in sides {
-        let pid = side.asker();
-        let namespace = std::fs::File::open(format!("/proc/{pid}/ns/net")).expect("its namespace");
-        let (mut counts, mut times) = (Vec::new(), Vec::new());
-        for _ in 0..ROUNDS {
+    let namespaces: Vec<std::fs::File> = sides
+        .iter()
+        .map(|side| std::fs::File::open(format!("/proc/{}/ns/net", side.asker())).expect("its namespace"))
+        .collect();
+    let mut found: Vec<(Vec<f64>, Vec<Duration>)> = vec![Default::default(); sides.len()];
+    for _ in 0..ROUNDS {
+        for (namespace, (counts, times)) in namespaces.iter().zip(&mut found) {
             let namespace = namespace.try_clone().expect("a descriptor");
             let asked = std::thread::spawn(move || {
                 netns::enter(&namespace).expect("the namespace can be entered");
@@ -192,7 +198,9 @@ fn lookups(sides: &[Running]) {
             counts.push(round.len() as f64 / started.elapsed().as_secs_f64());
             times.extend(round);
         }
-        line("lookups of a service's name", side.side.name, &mut counts, &mut times);
+    }
+    for (side, (counts, times)) in sides.iter().zip(&mut found) {
+        line("lookups of a service's name", side.side.name, counts, times);
     }
 }
 
@@ -222,7 +230,7 @@ fn starts(sides: &[Running]) {
         side.run(&["--profile", "three", "create", "three"]);
     }
     let mut times = vec![Vec::new(); sides.len()];
-    for _ in 0..11 {
+    for _ in 0..STARTS {
         for (at, side) in sides.iter().enumerate() {
             let started = Instant::now();
             side.run(&["--profile", "three", "start", "three"]);
