@@ -9,10 +9,10 @@ use super::api_sockets::stands_for_docker;
 use super::container::{Container, Record, Status};
 use super::mounts::MountPoint;
 use super::spec::{self, Places, SeccompChoice};
-use super::{Engine, EngineError, Result, image_part, merge, propagation};
+use super::{Engine, EngineError, Result, image_part, logging, propagation};
 use crate::net::Sandbox;
 use crate::os::program;
-use crate::runtime::{self, Launch, Log, Respawn, Root, RuntimeError, Seccomp};
+use crate::runtime::{self, Launch, Respawn, Root, RuntimeError, Seccomp};
 
 impl Engine {
     /// Starts a container's process.
@@ -55,7 +55,8 @@ impl Engine {
             cgroup_parent: spec::cgroup_parent(&record.host),
             stdin_open: record.config.open_stdin,
             stdin_once: record.config.stdin_once,
-            log: log(container, &record),
+            log: logging::kept(&record, container.log_path()),
+            forward: logging::forward(&record)?,
             init: record.host.init.unwrap_or(false),
             netns: sandbox.netns,
             userns,
@@ -318,26 +319,6 @@ fn bind_part(mount: &MountPoint, directory: &Path) -> Result<Value> {
         options.push(json!(format!("{}{}", runtime::BELOW, directory.display())));
     }
     Ok(value)
-}
-
-fn log(container: &Container, record: &Record) -> Log {
-    let config = &record.host.log_config;
-    if config.r#type == "none" {
-        return Log::None;
-    }
-    let max_size = config.config.get("max-size").and_then(|size| merge::log_size(size));
-    let default_files = if config.r#type == "local" { 5 } else { 1 };
-    let max_files = config
-        .config
-        .get("max-file")
-        .and_then(|files| files.parse().ok())
-        .unwrap_or(default_files);
-    Log::JsonFile {
-        path: container.log_path(),
-        // `local` rotates by default, as Docker's does.
-        max_size: max_size.or((config.r#type == "local").then_some(20_000_000)),
-        max_files,
-    }
 }
 
 fn start_failure(cause: RuntimeError) -> EngineError {

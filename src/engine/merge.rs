@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::config::{Config, Empty, Healthcheck, HostConfig};
-use super::{EngineError, Result};
+use super::{EngineError, Result, logging};
 use crate::image::ContainerConfig as ImageDefaults;
 
 /// Fills what the request leaves open with what the image says: moby's `merge`.
@@ -118,6 +118,11 @@ fn settle_host(host: &mut HostConfig) -> Result<()> {
         host.shm_size = 64 << 20;
     }
     check_restart(host)?;
+    if !host.storage_opt.is_empty() {
+        return Err(invalid(
+            "--storage-opt is supported only for overlay over xfs with 'pquota' mount option",
+        ));
+    }
     let default = |field: &mut String, value: &str| {
         if field.is_empty() {
             value.clone_into(field);
@@ -178,57 +183,7 @@ fn settle_host(host: &mut HostConfig) -> Result<()> {
     if host.pids_limit == Some(0) || host.pids_limit.is_some_and(|limit| limit < 0) {
         host.pids_limit = None;
     }
-    check_log(host)
-}
-
-fn check_log(host: &HostConfig) -> Result<()> {
-    let kind = host.log_config.r#type.as_str();
-    if !matches!(kind, "json-file" | "local" | "none") {
-        // Output would otherwise vanish without a word.
-        return Err(invalid(&format!(
-            "error looking up logging plugin {kind}: plugin \"{kind}\" not found"
-        )));
-    }
-    if kind != "none" {
-        for (key, value) in &host.log_config.config {
-            match key.as_str() {
-                "max-size" => {
-                    log_size(value).ok_or_else(|| invalid(&format!("invalid size: '{value}'")))?;
-                }
-                "max-file" => {
-                    value
-                        .parse::<u32>()
-                        .ok()
-                        .filter(|files| *files > 0)
-                        .ok_or_else(|| invalid("max-file cannot be less than 1"))?;
-                }
-                "labels" | "labels-regex" | "env" | "env-regex" | "compress" | "tag" | "mode" | "max-buffer-size" => {}
-                _ => return Err(invalid(&format!("unknown log opt '{key}' for {kind} log driver"))),
-            }
-        }
-    }
-    Ok(())
-}
-
-/// Reads `10m` or `1g` as go-units' `FromHumanSize` does: powers of a thousand.
-pub fn log_size(text: &str) -> Option<u64> {
-    let text = text.trim().to_lowercase();
-    let end = text
-        .find(|letter: char| !letter.is_ascii_digit() && letter != '.')
-        .unwrap_or(text.len());
-    let (number, unit) = text.split_at(end);
-    let number: f64 = number.parse().ok()?;
-    let factor = match unit.trim() {
-        "" | "b" => 1.0,
-        "k" | "kb" => 1e3,
-        "m" | "mb" => 1e6,
-        "g" | "gb" => 1e9,
-        "t" | "tb" => 1e12,
-        _ => return None,
-    };
-    let bytes = number * factor;
-    // The cast is bounded: a log of more than 2^53 bytes has no limit in any practical sense.
-    (bytes > 0.0 && bytes < 9e15).then_some(bytes as u64)
+    logging::check(host)
 }
 
 fn check_restart(host: &mut HostConfig) -> Result<()> {
@@ -281,7 +236,7 @@ fn check_health(check: &Healthcheck) -> Result<()> {
     Ok(())
 }
 
-fn invalid(text: &str) -> EngineError {
+pub(super) fn invalid(text: &str) -> EngineError {
     EngineError::InvalidParameter(text.to_owned())
 }
 
@@ -388,13 +343,5 @@ mod tests {
         assert_eq!((host.network_mode.as_str(), host.shm_size), ("bridge", 67_108_864));
         assert_eq!(host.memory_swap, 16 << 20);
         assert_eq!(host.restart_policy.name, "no");
-    }
-
-    #[test]
-    fn sizes_of_logs_are_read() {
-        assert_eq!(log_size("10m"), Some(10_000_000));
-        assert_eq!(log_size("1.5kb"), Some(1500));
-        assert_eq!(log_size("x"), None);
-        assert_eq!(log_size("-1"), None);
     }
 }

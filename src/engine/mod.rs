@@ -30,6 +30,7 @@ pub mod images;
 pub mod inspect;
 mod launch;
 pub mod lifecycle;
+pub mod logging;
 pub mod logs;
 mod looking;
 mod merge;

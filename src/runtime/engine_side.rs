@@ -242,6 +242,7 @@ impl Runtime {
             stdin_open: launch.stdin_open,
             stdin_once: launch.stdin_once,
             log: launch.log.clone(),
+            forward: launch.forward.clone(),
             respawn: launch.engine_respawn.clone(),
             has_seccomp,
             has_netns: launch.netns.is_some(),

@@ -1,5 +1,6 @@
 //! What the engine asks for: a container to start, a process to run in one, a stream to attach to.
 
+use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
@@ -43,6 +44,8 @@ pub struct Launch {
     pub stdin_once: bool,
     /// What becomes of the output.
     pub log: Log,
+    /// Where the output goes besides.
+    pub forward: Option<Forward>,
     /// Whether process 1 is our own, which forwards signals and reaps, rather than the user's.
     pub init: bool,
     /// The network namespace to join.
@@ -71,6 +74,7 @@ impl Launch {
             stdin_open: false,
             stdin_once: false,
             log: Log::None,
+            forward: None,
             init: false,
             netns: None,
             userns: None,
@@ -124,6 +128,55 @@ pub enum Log {
         /// How many files there are at most, the current one counted.
         max_files: u32,
     },
+}
+
+/// Who else hears a container's output, line by line.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub enum Forward {
+    /// A syslog daemon.
+    Syslog {
+        /// Where it listens.
+        address: SyslogAddress,
+        /// What a line is wrapped in.
+        format: SyslogFormat,
+        /// Its number.
+        facility: u8,
+        /// What lines are known by.
+        tag: String,
+    },
+    /// The journal.
+    Journald {
+        /// The fields that every entry has.
+        fields: Vec<(String, String)>,
+    },
+}
+
+/// Where a syslog daemon listens.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum SyslogAddress {
+    /// At the machine's usual place.
+    Local,
+    /// At a stream socket.
+    Unix(PathBuf),
+    /// At a datagram socket.
+    Unixgram(PathBuf),
+    /// At a UDP port.
+    Udp(SocketAddr),
+    /// At a TCP port.
+    Tcp(SocketAddr),
+}
+
+/// What a line is wrapped in on its way to a syslog daemon.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum SyslogFormat {
+    /// As the C library does it: without the machine's name.
+    Unix,
+    /// RFC 3164.
+    Rfc3164,
+    /// RFC 5424, to the second.
+    Rfc5424,
+    /// RFC 5424, to the microsecond.
+    Rfc5424Micro,
 }
 
 /// How to start the engine.

@@ -42,7 +42,10 @@ pub use cgroup::{BlockStats, Stats};
 pub use container::{Adoption, Container, Exec, ExecHandle};
 pub use engine_side::Runtime;
 pub use error::RuntimeError;
-pub use launch::{AttachOptions, ExecSpec, ExitRecord, Launch, Log, Respawn, Root, RuntimeConfig, Seccomp};
+pub use launch::{
+    AttachOptions, ExecSpec, ExitRecord, Forward, Launch, Log, Respawn, Root, RuntimeConfig, Seccomp, SyslogAddress,
+    SyslogFormat,
+};
 pub use mounting::BELOW;
 pub use protocol::LOCK as SHIM_LOCK;
 pub use root::{Found, RootHandle, user_in};

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use oci_spec::runtime::{LinuxIdMapping, LinuxNamespaceType, LinuxResources, Process, Spec};
 use serde::{Deserialize, Serialize};
 
-use crate::runtime::launch::{AttachOptions, ExitRecord, Log, Respawn, Root};
+use crate::runtime::launch::{AttachOptions, ExitRecord, Forward, Log, Respawn, Root};
 use crate::runtime::outside;
 use crate::runtime::time::Timestamp;
 
@@ -64,6 +64,9 @@ pub struct ShimPlan {
     pub stdin_once: bool,
     /// What becomes of the output.
     pub log: Log,
+    /// Where the output goes besides.
+    #[serde(default)]
+    pub forward: Option<Forward>,
     /// How to bring the engine back.
     pub respawn: Option<Respawn>,
     /// Which namespaces are new: `CLONE_NEW*`.
@@ -122,6 +125,7 @@ impl ShimPlan {
             stdin_open: false,
             stdin_once: false,
             log: Log::None,
+            forward: None,
             respawn: None,
             namespaces,
             pid_namespace,

@@ -17,6 +17,7 @@ use crate::engine::container::Container;
 use crate::engine::filters::Filters;
 use crate::engine::inspect::ListOptions;
 use crate::engine::lifecycle::WaitFor;
+use crate::engine::logging;
 
 fn find(call: &Call, name: &str) -> Result<Arc<Container>, ApiError> {
     Ok(call.engine.containers.find(name)?)
@@ -316,7 +317,7 @@ pub fn logs(call: &Call, name: &str) -> Answer {
         ));
     }
     let record = container.record();
-    if record.host.log_config.r#type == "none" {
+    if !logging::can_be_read(&record.host.log_config) {
         return Err(ApiError::not_implemented(
             "configured logging driver does not support reading",
         ));

@@ -107,7 +107,7 @@ pub fn info(call: &Call) -> Response<Body> {
             "Volume": ["local"],
             "Network": ["bridge", "host", "null"],
             "Authorization": null,
-            "Log": ["json-file", "local", "none"],
+            "Log": ["journald", "json-file", "local", "none", "syslog"],
         },
         "MemoryLimit": true,
         "SwapLimit": true,

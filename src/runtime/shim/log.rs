@@ -5,7 +5,8 @@ use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use crate::runtime::launch::Log;
+use super::forward::Forwarder;
+use crate::runtime::launch::{Forward, Log};
 use crate::runtime::time::Timestamp;
 
 /// The longest piece of a line in one entry; what follows it goes into the next, without a line feed between
@@ -34,6 +35,7 @@ impl Stream {
 #[derive(Debug)]
 pub struct LogWriter {
     target: Option<Target>,
+    forwarder: Option<Forwarder>,
     partial: [Vec<u8>; 2],
     encoded: Vec<u8>,
 }
@@ -49,7 +51,7 @@ struct Target {
 
 impl LogWriter {
     /// Opens the log; an existing one is continued.
-    pub fn open(log: &Log) -> io::Result<Self> {
+    pub fn open(log: &Log, forward: Option<&Forward>) -> io::Result<Self> {
         let target = match log {
             Log::None => None,
             Log::JsonFile {
@@ -69,6 +71,7 @@ impl LogWriter {
         };
         Ok(Self {
             target,
+            forwarder: forward.map(Forwarder::open).transpose()?,
             partial: [Vec::new(), Vec::new()],
             encoded: Vec::new(),
         })
@@ -76,7 +79,7 @@ impl LogWriter {
 
     /// Takes output as it came; whole lines are on disk when this returns.
     pub fn write(&mut self, stream: Stream, mut bytes: &[u8]) -> io::Result<()> {
-        if self.target.is_none() {
+        if self.target.is_none() && self.forwarder.is_none() {
             return Ok(());
         }
         let index = stream as usize;
@@ -120,6 +123,12 @@ impl LogWriter {
     }
 
     fn entry(&mut self, stream: Stream, start: &[u8], end: &[u8]) -> io::Result<()> {
+        if let Some(forwarder) = &mut self.forwarder {
+            forwarder.pass(stream, [start, end]);
+        }
+        if self.target.is_none() {
+            return Ok(());
+        }
         let full = self.target.as_ref().is_some_and(|target| {
             let size = target.size + self.encoded.len() as u64;
             target.max_size.is_some_and(|max| size >= max)
@@ -260,12 +269,12 @@ mod tests {
     }
 
     fn log(dir: &Path, max_size: Option<u64>, max_files: u32) -> LogWriter {
-        LogWriter::open(&Log::JsonFile {
+        let log = Log::JsonFile {
             path: dir.join("log"),
             max_size,
             max_files,
-        })
-        .unwrap()
+        };
+        LogWriter::open(&log, None).unwrap()
     }
 
     fn texts(path: &Path) -> Vec<String> {

@@ -6,6 +6,7 @@
 //! dies, so that no container is ever without one.
 
 pub(in crate::runtime) mod birth;
+mod forward;
 mod log;
 pub(in crate::runtime) mod pump;
 mod respawn;
@@ -157,7 +158,7 @@ impl Shim {
             .map_err(failed("open the container's directory"))?
             .into();
         let listener = socket::listen(directory.as_fd(), protocol::SOCKET).map_err(failed("listen for the engine"))?;
-        let log = LogWriter::open(&plan.log).map_err(failed("open the log"))?;
+        let log = LogWriter::open(&plan.log, plan.forward.as_ref()).map_err(failed("initialize logging driver"))?;
         let signals = signal::descriptor(&[libc::SIGCHLD]).map_err(failed("watch for signals"))?;
         let mut rest = rest.into_iter();
         let filter = if plan.has_seccomp { rest.next() } else { None };
