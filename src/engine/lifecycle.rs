@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::config::HostConfig;
 use super::container::{Container, Progress, Status};
 use super::health::Health;
+use super::restart::Pace;
 use super::{Engine, EngineError, Result, containers, health, signals, time};
 use crate::image::remove_tree;
 use crate::runtime::{self, ExitRecord};
@@ -117,16 +118,19 @@ impl Engine {
         self.stop_health(container);
         container.set_live(None);
         let finished = super::moment(exit.finished);
-        let (policy, manually_stopped, ran) = {
+        let (policy, pace, manually_stopped, ran) = {
             let record = container.record();
             let started = record.state.started_at.unwrap_or(finished);
             let ran = Duration::try_from(finished.duration_since(started)).unwrap_or_default();
-            (record.host.restart_policy.clone(), record.manually_stopped, ran)
+            let pace = Pace::of(&record.host.annotations);
+            (record.host.restart_policy.clone(), pace, record.manually_stopped, ran)
         };
         if exit.oom {
             self.container_event(container, "oom", &[]);
         }
-        let again = container.restart.decide(&policy, exit.code, manually_stopped, ran);
+        let again = container
+            .restart
+            .decide(&policy, exit.code, manually_stopped, ran, pace);
         self.leave_networks(container).await;
         self.unmount_events(container);
         container.note(|record| {

@@ -5,12 +5,37 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use super::config::RestartPolicy;
+use super::config::{RestartPolicy, StringMap};
 
 const FIRST_DELAY: Duration = Duration::from_millis(100);
 const LONGEST_DELAY: Duration = Duration::from_secs(60);
 /// A container that ran this long starts from the first delay again.
 const GOOD_RUN: Duration = Duration::from_secs(10);
+
+/// The annotations by which the client says how `deploy.restart_policy` paces restarts, in nanoseconds; its own constants
+/// have the same names.
+const DELAY: &str = "compose.restart.delay";
+const WINDOW: &str = "compose.restart.window";
+
+/// How restarts follow each other where the file says so.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Pace {
+    /// The time before each start, in place of one that grows.
+    pub delay: Option<Duration>,
+    /// How long a start must last to be no failed attempt.
+    pub window: Option<Duration>,
+}
+
+impl Pace {
+    /// Reads a container's annotations.
+    pub fn of(annotations: &StringMap) -> Self {
+        let duration = |name: &str| annotations.get(name)?.parse().ok().map(Duration::from_nanos);
+        Self {
+            delay: duration(DELAY),
+            window: duration(WINDOW),
+        }
+    }
+}
 
 /// Returns whether the policy wants a container back that ended so, after `restarts` automatic starts.
 pub fn wants_restart(policy: &RestartPolicy, exit_code: i32, restarts: u32, manually_stopped: bool) -> bool {
@@ -65,12 +90,17 @@ impl Restarts {
         exit_code: i32,
         manually_stopped: bool,
         ran: Duration,
+        pace: Pace,
     ) -> Option<(Duration, CancellationToken)> {
         let mut series = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if pace.window.is_some_and(|window| ran >= window) {
+            // The attempt succeeded: it is none of those that are counted.
+            series.restarts = series.restarts.saturating_sub(1);
+        }
         if series.cancelled || !wants_restart(policy, exit_code, series.restarts, manually_stopped) {
             return None;
         }
-        let delay = next_delay(series.delay, ran);
+        let delay = pace.delay.unwrap_or_else(|| next_delay(series.delay, ran));
         series.delay = Some(delay);
         series.restarts += 1;
         let token = CancellationToken::new();
@@ -145,23 +175,42 @@ mod tests {
         assert_eq!(next_delay(delay, GOOD_RUN).as_millis(), 100);
     }
 
+    #[test]
+    fn only_attempts_that_fail_within_the_window_count() {
+        let annotations = [
+            (DELAY.to_owned(), "5".to_owned()),
+            (WINDOW.to_owned(), "1000".to_owned()),
+        ];
+        let pace = Pace::of(&annotations.into_iter().collect());
+        let restarts = Restarts::default();
+        let again = |ran: u64| {
+            let ended = restarts.decide(&policy("on-failure", 2), 1, false, Duration::from_nanos(ran), pace);
+            ended.map(|(delay, _)| delay.as_nanos())
+        };
+        // The container itself, then attempts: good, good, bad, good, bad, bad.
+        for ran in [1, 1000, 2000, 999, 1000, 1] {
+            assert_eq!(again(ran), Some(5), "{ran}");
+        }
+        assert_eq!(again(1), None);
+    }
+
     #[tokio::test]
     async fn a_stop_ends_the_wait() {
         let restarts = Restarts::default();
         let (_, token) = restarts
-            .decide(&policy("always", 0), 0, false, Duration::ZERO)
+            .decide(&policy("always", 0), 0, false, Duration::ZERO, Pace::default())
             .expect("a restart");
         restarts.cancel();
         assert!(token.is_cancelled());
         assert!(
             restarts
-                .decide(&policy("always", 0), 0, false, Duration::ZERO)
+                .decide(&policy("always", 0), 0, false, Duration::ZERO, Pace::default())
                 .is_none()
         );
         restarts.reset();
         assert!(
             restarts
-                .decide(&policy("always", 0), 0, false, Duration::ZERO)
+                .decide(&policy("always", 0), 0, false, Duration::ZERO, Pace::default())
                 .is_some()
         );
     }

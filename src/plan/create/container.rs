@@ -62,6 +62,7 @@ pub fn container(request: &ContainerRequest<'_>) -> Result<(ContainerCreateBody,
     if !mounts.mapped.is_empty() {
         annotations.insert(MAPPED_MOUNTS.to_owned(), mounts.mapped.join("\n"));
     }
+    resources::set_pace(service, &mut annotations);
     let mut host = HostConfig {
         auto_remove: Some(request.auto_remove),
         annotations: mapping(&annotations),

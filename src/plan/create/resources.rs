@@ -6,7 +6,7 @@ use bollard::models::{
 };
 
 use super::{CreateError, mapping, number, some, text};
-use crate::model::{self, BlkioLimit, Resource, Service};
+use crate::model::{self, BlkioLimit, Mapping, Resource, Service};
 
 /// Puts the service's limits and devices into the host configuration.
 pub(super) fn set(service: &Service, host: &mut HostConfig) {
@@ -186,6 +186,23 @@ pub(super) fn restart_policy(service: &Service) -> Result<Option<RestartPolicy>,
         name: Some(name),
         maximum_retry_count: attempts,
     }))
+}
+
+/// Tells our engine how `deploy.restart_policy` paces restarts; the engine's own constants have the same names.
+pub(super) fn set_pace(service: &Service, annotations: &mut Mapping) {
+    let policy = service
+        .deploy
+        .as_ref()
+        .and_then(|deploy| deploy.restart_policy.as_ref());
+    let Some(policy) = policy else { return };
+    for (name, duration) in [
+        ("compose.restart.delay", policy.delay),
+        ("compose.restart.window", policy.window),
+    ] {
+        if let Some(duration) = duration {
+            annotations.insert(name.to_owned(), duration.0.to_string());
+        }
+    }
 }
 
 #[cfg(test)]
