@@ -26,16 +26,38 @@ pub fn from_layers(layers: &[PathBuf], path: &Path, target: &Path) -> io::Result
         OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC,
         Mode::empty(),
     )?;
-    copy_directory(&view, &source, &target)
+    copy_directory(&view, &source, &target, path)
+        .map_err(|Failed { path, cause }| io::Error::new(cause.kind(), format!("{}: {cause}", path.display())))
 }
 
-fn copy_directory(view: &View, source: &Found, target: &OwnedFd) -> io::Result<()> {
-    for name in view.names(source)? {
-        let Some(child) = view.child(source, &name)? else {
+/// What could not be copied, and why.
+struct Failed {
+    path: PathBuf,
+    cause: io::Error,
+}
+
+fn copy_directory(view: &View, source: &Found, target: &OwnedFd, path: &Path) -> Result<(), Failed> {
+    let failed = |cause| Failed {
+        path: path.to_owned(),
+        cause,
+    };
+    for name in view.names(source).map_err(failed)? {
+        let path = path.join(&name);
+        let Some(child) = view.child(source, &name).map_err(failed)? else {
             continue;
         };
-        copy_entry(view, &child, target.as_fd(), &name)?;
+        let copied = copy_entry(&child, target.as_fd(), &name);
+        if let Some(directory) = copied.map_err(|cause| Failed {
+            path: path.clone(),
+            cause,
+        })? {
+            copy_directory(view, &child, &directory, &path)?;
+        }
     }
+    finish_directory(source, target).map_err(failed)
+}
+
+fn finish_directory(source: &Found, target: &OwnedFd) -> io::Result<()> {
     copy_attributes(source, target.as_fd())?;
     rustix::fs::fchown(target, Some(owner(&source.stat)), Some(group(&source.stat)))?;
     rustix::fs::fchmod(target, Mode::from_raw_mode(source.stat.st_mode & 0o7777))?;
@@ -43,7 +65,8 @@ fn copy_directory(view: &View, source: &Found, target: &OwnedFd) -> io::Result<(
     Ok(())
 }
 
-fn copy_entry(view: &View, source: &Found, parent: BorrowedFd<'_>, name: &OsStr) -> io::Result<()> {
+/// Copies one entry; returns a directory's copy, which has nothing in it yet.
+fn copy_entry(source: &Found, parent: BorrowedFd<'_>, name: &OsStr) -> io::Result<Option<OwnedFd>> {
     let mode = Mode::from_raw_mode(source.stat.st_mode & 0o7777);
     match source.kind() {
         FileKind::Directory => {
@@ -54,7 +77,7 @@ fn copy_entry(view: &View, source: &Found, parent: BorrowedFd<'_>, name: &OsStr)
                 OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC,
                 Mode::empty(),
             )?;
-            return copy_directory(view, source, &directory);
+            return Ok(Some(directory));
         }
         FileKind::RegularFile => {
             let mut from = source.open()?;
@@ -66,14 +89,14 @@ fn copy_entry(view: &View, source: &Found, parent: BorrowedFd<'_>, name: &OsStr)
             rustix::fs::fchown(&to, Some(owner(&source.stat)), Some(group(&source.stat)))?;
             rustix::fs::fchmod(&to, mode)?;
             rustix::fs::futimens(&to, &times(&source.stat))?;
-            return Ok(());
+            return Ok(None);
         }
         FileKind::Symlink => rustix::fs::symlinkat(source.read_link()?, parent, name)?,
-        FileKind::CharacterDevice | FileKind::BlockDevice if user_namespace::is_nested() => return Ok(()),
+        FileKind::CharacterDevice | FileKind::BlockDevice if user_namespace::is_nested() => return Ok(None),
         kind @ (FileKind::Fifo | FileKind::CharacterDevice | FileKind::BlockDevice | FileKind::Socket) => {
             rustix::fs::mknodat(parent, name, kind, mode, source.stat.st_rdev)?;
         }
-        FileKind::Unknown => return Ok(()),
+        FileKind::Unknown => return Ok(None),
     }
     rustix::fs::chownat(
         parent,
@@ -86,12 +109,16 @@ fn copy_entry(view: &View, source: &Found, parent: BorrowedFd<'_>, name: &OsStr)
         rustix::fs::chmodat(parent, name, mode, AtFlags::empty())?;
     }
     rustix::fs::utimensat(parent, name, &times(&source.stat), AtFlags::SYMLINK_NOFOLLOW)?;
-    Ok(())
+    Ok(None)
 }
 
 /// Copies extended attributes, but not overlayfs's own.
 fn copy_attributes(source: &Found, target: BorrowedFd<'_>) -> io::Result<()> {
-    let from = source.open()?;
+    let from = match source.open() {
+        // Where the machine has another file system mounted, its own root is empty.
+        Err(error) if error.kind() == io::ErrorKind::NotFound && source.is_directory() => return Ok(()),
+        opened => opened?,
+    };
     let mut names = vec![0u8; 4096];
     let length = match rustix::fs::flistxattr(&from, &mut names[..]) {
         Ok(length) => length,
@@ -163,5 +190,15 @@ mod tests {
         std::fs::remove_file(target.join("both")).unwrap();
         from_layers(&layers, Path::new("/data"), &target).unwrap();
         assert!(!target.join("both").exists(), "a volume with content is left as it is");
+    }
+
+    #[test]
+    fn what_cannot_be_copied_is_named() {
+        // Files that nobody can read from their beginning.
+        let target = tempfile::tempdir().unwrap();
+        let thread = rustix::thread::gettid().as_raw_nonzero();
+        let layers = [PathBuf::from("/proc/self/task")];
+        let error = from_layers(&layers, Path::new(&format!("/{thread}")), target.path()).unwrap_err();
+        assert!(error.to_string().starts_with(&format!("/{thread}/")), "{error}");
     }
 }

@@ -234,3 +234,55 @@ fn mounts_spread_between_host_and_container_as_the_bind_says() {
         stage.succeeds(&["down", "-t", "0"]);
     });
 }
+
+#[test]
+fn a_size_of_the_root_is_refused_where_it_cannot_be_had() {
+    on_every_engine("services: {web: {<<: *base}}\n", &[], |stage| {
+        let sized = "services: {web: {<<: *base, storage_opt: {size: 1g}}}\n";
+        stage.project.write("sized.yaml", &format!("{}{sized}", super::BASE));
+        let error = stage.fails(&["-f", "sized.yaml", "up", "-d"]);
+        let text = "--storage-opt is supported only for overlay over xfs with 'pquota' mount option";
+        assert!(error.contains(text), "on {}: {error}", stage.engine);
+    });
+}
+
+/// A file system in memory on a directory, until it is dropped.
+struct Mounted(std::path::PathBuf);
+
+impl Mounted {
+    fn on(path: std::path::PathBuf) -> Self {
+        let flags = rustix::mount::MountFlags::empty();
+        rustix::mount::mount("none", &path, "tmpfs", flags, None).expect("root may");
+        Self(path)
+    }
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        let _ = rustix::mount::unmount(&self.0, rustix::mount::UnmountFlags::DETACH);
+    }
+}
+
+#[test]
+fn a_volume_is_filled_where_another_file_system_is_mounted_in_the_root() {
+    let file = "services:
+  web: {<<: *base, image: 'rootfs:./root', command: [/bin/busybox, sleep, '600'], volumes: ['data:/data']}
+volumes: {data: {}}
+";
+    on_ours(
+        file,
+        &[("root/data/mounted/.keep", ""), ("root/data/file", "there\n")],
+        |stage| {
+            let root = stage.project.path().join("root");
+            std::fs::create_dir_all(root.join("bin")).expect("a directory");
+            std::fs::copy("/bin/busybox", root.join("bin/busybox")).expect("busybox-static is installed");
+            let _mounted = Mounted::on(root.join("data/mounted"));
+            stage.succeeds(&["up", "-d"]);
+            let found = stage.succeeds(&["exec", "-T", "web", "/bin/busybox", "ls", "/data", "/data/mounted"]);
+            assert_eq!(
+                found.split_whitespace().collect::<Vec<_>>(),
+                ["/data:", "file", "mounted", "/data/mounted:"]
+            );
+        },
+    );
+}
