@@ -52,6 +52,10 @@ pub enum NetError {
         #[source]
         problem: PortError,
     },
+    #[error(
+        "this kernel has no {0} interfaces: load its module (`modprobe {0}`), or choose another driver for the network"
+    )]
+    NoSuchLink(&'static str),
     /// The kernel refused something.
     #[error(transparent)]
     Kernel(#[from] RequestError),

@@ -195,6 +195,16 @@ pub enum Child {
     Ipvlan { mode: u16, flags: u16 },
 }
 
+impl Child {
+    /// Returns the kernel's name for such links, and for the module that makes them.
+    pub fn kind(self) -> &'static str {
+        match self {
+            Self::Macvlan(_) => "macvlan",
+            Self::Ipvlan { .. } => "ipvlan",
+        }
+    }
+}
+
 /// Makes an interface in its namespace that is on the interface which a veth pair would be on.
 pub fn create_child(child: Child, wish: &Veth<'_>) -> Message {
     let mut message = Message::new(

@@ -162,7 +162,11 @@ fn plug_in(
             None => link::create_veth(&veth),
         })
     });
-    host.route.request(pairs.collect())?;
+    let made = host.route.request(pairs.collect());
+    made.map_err(|error| match plugs.iter().find_map(|plug| plug.child) {
+        Some(child) if error.errno() == Some(libc::EOPNOTSUPP) => NetError::NoSuchLink(child.kind()),
+        _ => error.into(),
+    })?;
     let mut messages = Vec::new();
     for plug in plugs.iter().filter(|plug| plug.bridge.is_some()) {
         let endpoint = &plug.endpoint;

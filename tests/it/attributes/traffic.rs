@@ -1,7 +1,9 @@
 //! Packets between containers, networks, projects and the host, by what the file says.
 
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{TcpListener, TcpStream, UdpSocket};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use super::{on_every_engine, on_ours};
@@ -105,6 +107,126 @@ networks: {{default: {{enable_ipv6: true, ipam: {{config: [{{subnet: 10.213.75.0
         });
         assert_eq!(asked("asker", &format!("10.213.75.1:{port}")), "the host");
         assert!(served.join().expect("served").starts_with("10.213.75."));
+    });
+}
+
+/// Sends a datagram and returns what comes back from where it was sent to.
+fn echoed(own: &str, to: &str) -> Option<String> {
+    let socket = UdpSocket::bind(own).expect("a socket");
+    let patience = Some(Duration::from_millis(500));
+    socket.set_read_timeout(patience).expect("an option");
+    let mut buffer = [0; 512];
+    // The first ones may come before anybody listens; a port that nobody listens on says so with the next call.
+    for _ in 0..60 {
+        if socket.send_to(b"there and back", to).is_ok()
+            && let Ok((length, from)) = socket.recv_from(&mut buffer)
+        {
+            let right = from.to_string() == to;
+            return right.then(|| String::from_utf8_lossy(&buffer[..length]).into_owned());
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    None
+}
+
+/// Does work in the network of the container whose process sleeps so long.
+fn in_network_of<T: Send + 'static>(
+    sleeps: String,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> std::thread::JoinHandle<T> {
+    let wanted = format!("sleep\0{sleeps}\0");
+    let pid = std::fs::read_dir("/proc")
+        .expect("procfs")
+        .flatten()
+        .filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok())
+        .find(|pid| std::fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line == wanted.as_bytes()))
+        .expect("it sleeps");
+    let namespace = std::fs::File::open(format!("/proc/{pid}/ns/net")).expect("its namespace");
+    std::thread::spawn(move || {
+        compose::os::netns::enter(&namespace).expect("the namespace can be entered");
+        work()
+    })
+}
+
+#[test]
+fn datagrams_reach_published_ports_and_are_answered_from_where_they_were_sent_to() {
+    let [all, loopback, six, first] = free_ports();
+    let second = first + 1;
+    let file = format!(
+        "services:
+  echo:
+    <<: *base
+    command: sleep 600.{all}
+    ports:
+      - '{all}:53/udp'
+      - '127.0.0.9:{loopback}:53/udp'
+      - '[::1]:{six}:53/udp'
+      - '{first}-{second}:53-54/udp'
+  asker: {{<<: *base, command: sleep 601.{all}}}
+networks: {{default: {{enable_ipv6: true, ipam: {{config: [{{subnet: 10.213.76.0/24, gateway: 10.213.76.1}}, {{subnet: 'fd00:76::/64'}}]}}}}}}
+"
+    );
+    on_every_engine(&file, &[], |stage| {
+        let ended = Arc::new(AtomicBool::new(false));
+        let still = Arc::clone(&ended);
+        let server = in_network_of(format!("600.{all}"), move || {
+            let sockets = [53, 54].map(|port| UdpSocket::bind(("::", port)).expect("a socket"));
+            for socket in &sockets {
+                let nap = Some(Duration::from_millis(5));
+                socket.set_read_timeout(nap).expect("an option");
+            }
+            let mut buffer = [0; 512];
+            while !still.load(Ordering::Relaxed) {
+                for socket in &sockets {
+                    if let Ok((length, from)) = socket.recv_from(&mut buffer) {
+                        let _ = socket.send_to(&buffer[..length], from);
+                    }
+                }
+            }
+        });
+        let mut found = Vec::new();
+        for (own, to) in [
+            ("127.0.0.1:0", format!("127.0.0.1:{all}")),
+            ("0.0.0.0:0", format!("10.213.76.1:{all}")),
+            ("[::1]:0", format!("[::1]:{all}")),
+            ("127.0.0.1:0", format!("127.0.0.9:{loopback}")),
+            ("[::1]:0", format!("[::1]:{six}")),
+            ("127.0.0.1:0", format!("127.0.0.1:{first}")),
+            ("127.0.0.1:0", format!("127.0.0.1:{second}")),
+        ] {
+            found.push((echoed(own, &to), to));
+        }
+        // From another container, and from itself, by the published port.
+        for sleeps in ["600", "601"] {
+            let to = format!("10.213.76.1:{all}");
+            let asked = in_network_of(format!("{sleeps}.{all}"), move || (echoed("0.0.0.0:0", &to), to));
+            found.push(asked.join().expect("asked"));
+        }
+        ended.store(true, Ordering::Relaxed);
+        server.join().expect("it served");
+        for (back, to) in found {
+            assert_eq!(back.as_deref(), Some("there and back"), "{to} on {}", stage.engine);
+        }
+    });
+}
+
+#[test]
+fn a_name_without_an_ipv6_address_is_no_unknown_name() {
+    let file = "services:
+  web: {<<: *base}
+  asker: {<<: *base}
+";
+    on_every_engine(file, &[], |stage| {
+        let asked = |kind: &str, name: &str| {
+            stage.inside("asker", &format!("busybox nslookup -type={kind} {name}. 127.0.0.11"))
+        };
+        assert!(asked("a", "web").contains("Address"), "on {}", stage.engine);
+        let six = asked("aaaa", "web");
+        assert!(
+            !six.contains("NXDOMAIN") && !six.contains("SERVFAIL"),
+            "{six} on {}",
+            stage.engine
+        );
     });
 }
 
