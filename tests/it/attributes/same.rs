@@ -2,12 +2,13 @@
 
 use super::{Stage, stage};
 
-const FILE: &str = "services:
-  plain: {image: '${IMAGE}', init: true, hostname: fixed, command: [sleep, '600'], stop_grace_period: 0s}
-  terminal: {image: '${IMAGE}', hostname: fixed, tty: true, command: [sleep, '600'], stop_grace_period: 0s}
-  privileged: {image: '${IMAGE}', init: true, hostname: fixed, privileged: true, command: [sleep, '600'], stop_grace_period: 0s}
+const FILE: &str = "x-same: &same {image: '${IMAGE}', build: ./image}
+services:
+  plain: {<<: *same, init: true, hostname: fixed, command: [sleep, '600'], stop_grace_period: 0s}
+  terminal: {<<: *same, hostname: fixed, tty: true, command: [sleep, '600'], stop_grace_period: 0s}
+  privileged: {<<: *same, init: true, hostname: fixed, privileged: true, command: [sleep, '600'], stop_grace_period: 0s}
   limited:
-    image: '${IMAGE}'
+    <<: *same
     init: true
     hostname: fixed
     user: '1000:1000'
@@ -62,9 +63,16 @@ fn what_a_process_finds_is_the_same_on_every_engine() {
     let Ok(docker) = std::env::var("COMPOSE_TEST_DOCKER") else {
         return;
     };
-    let ours = stage(FILE, &[], "embedded".to_owned(), "busybox");
-    crate::support::busybox(&ours.project);
-    let theirs = stage(FILE, &[], docker, "busybox");
+    // Both make the same image, for what is in an image is found in the container.
+    let image: &'static str = format!("same-{}", std::process::id()).leak();
+    let dockerfile =
+        "FROM scratch\nCOPY busybox /bin/busybox\nRUN [\"/bin/busybox\", \"--install\", \"-s\", \"/bin\"]\n";
+    let [ours, theirs] = ["embedded".to_owned(), docker].map(|engine| {
+        let stage = stage(FILE, &[("image/Dockerfile", dockerfile)], engine, image);
+        let program = stage.project.path().join("image/busybox");
+        std::fs::copy("/bin/busybox", program).expect("busybox-static is installed");
+        stage
+    });
     let mut differences = Vec::new();
     for stage in [&ours, &theirs] {
         stage.succeeds(&["up", "-d"]);
@@ -95,5 +103,8 @@ fn what_a_process_finds_is_the_same_on_every_engine() {
                 stage.engine
             );
         }
+    }
+    for stage in [&ours, &theirs] {
+        stage.succeeds(&["down", "-t", "0", "--rmi", "all"]);
     }
 }
