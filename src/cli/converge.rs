@@ -139,8 +139,11 @@ pub async fn provide(context: &Context, project: &mut Project) -> Result<(), Com
 pub fn absolute_images(project: &mut Project) {
     let directory = project.working_dir.clone();
     for service in project.services.values_mut() {
-        if let Some(source) = local_source(&service.image) {
-            service.image = source.absolute(&directory).to_string();
+        let steps = service.pre_start.iter_mut().map(|step| &mut step.image);
+        for image in steps.chain([&mut service.image]) {
+            if let Some(source) = local_source(image) {
+                *image = source.absolute(&directory).to_string();
+            }
         }
     }
 }
@@ -150,12 +153,27 @@ pub fn local_source(image: &str) -> Option<Source> {
     Source::parse(image).ok().filter(|source| source.local_path().is_some())
 }
 
+/// Returns the images of `pre_start` steps that have one of their own, each as a service that would be made from it.
+fn step_images(project: &Project) -> impl Iterator<Item = Service> {
+    let services = project.services.values();
+    services.flat_map(|service| {
+        let steps = service.pre_start.iter().filter(|step| !step.image.is_empty());
+        steps.map(|step| Service {
+            name: service.name.clone(),
+            image: step.image.clone(),
+            platform: service.platform.clone(),
+            ..Service::default()
+        })
+    })
+}
+
 /// Looks at all that a plan for the project depends on, at once.
 pub async fn observe(engine: &Engine, project: &Project, separator: &str) -> Result<Observed, CommandError> {
     let images: BTreeSet<String> = project
         .services
         .values()
         .map(|service| project.image_name(service, separator))
+        .chain(step_images(project).map(|step| step.image))
         .collect();
     let question = Question {
         project: &project.name,
@@ -179,9 +197,11 @@ pub async fn ensure_images(
     let there = |service: &Service| observed.images.get(&project.image_name(service, separator));
     let now = jiff::Timestamp::now().as_second();
     let mut renewed = BTreeSet::new();
+    let of_steps: Vec<Service> = step_images(project).collect();
     let pulled: Vec<&Service> = project
         .services
         .values()
+        .chain(&of_steps)
         .filter(|service| must_pull(service, there(service).map(|image| image.tagged), now))
         .collect();
     if !pulled.is_empty() {

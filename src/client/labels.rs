@@ -9,6 +9,8 @@ pub const SERVICE: &str = "com.docker.compose.service";
 pub const CONTAINER_NUMBER: &str = "com.docker.compose.container-number";
 /// `True` for containers made by `run`.
 pub const ONE_OFF: &str = "com.docker.compose.oneoff";
+/// What a container that runs a step around another one's life runs: `pre_start`.
+pub const HOOK: &str = "com.docker.compose.hook";
 /// What tells one-off containers apart.
 pub const SLUG: &str = "com.docker.compose.slug";
 /// The digest of the configuration a resource was made with.

@@ -29,11 +29,11 @@ pub fn down(project: &Project, observed: &Observed, options: &DownOptions) -> Re
     let mut plan = Plan::default();
     let chosen = chosen(&graph, &options.services, true);
     let mut ends = reverse(&mut plan, &graph, &chosen, |plan, service, after| {
-        // With orphans go one-off containers, even those that run.
-        let one_off = observed
-            .containers
-            .iter()
-            .filter(|container| options.remove_orphans && container.one_off && container.service == service);
+        // With orphans go one-off containers, even those that run; failed steps were only kept to be looked at.
+        let one_off = observed.containers.iter().filter(|container| {
+            let goes = options.remove_orphans || !container.label(labels::HOOK).is_empty();
+            goes && container.one_off && container.service == service
+        });
         observed
             .of_service(service)
             .into_iter()

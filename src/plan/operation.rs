@@ -134,6 +134,13 @@ pub enum Action {
         replica: Replica,
         replaced: String,
     },
+    /// Runs a service's `pre_start` steps for the containers that are about to start.
+    PreStart {
+        service: String,
+        targets: Vec<Target>,
+        /// No container of the service runs: what runs once for all of them does so now.
+        first: bool,
+    },
     Start {
         target: Target,
     },
@@ -188,6 +195,7 @@ impl Action {
             Self::Keep { .. } => "Keep",
             Self::Create { .. } => "CreateContainer",
             Self::Rename { .. } => "RenameContainer",
+            Self::PreStart { .. } => "RunPreStart",
             Self::Start { .. } => "StartContainer",
             Self::Stop { .. } => "StopContainer",
             Self::Remove { .. } => "RemoveContainer",

@@ -6,13 +6,7 @@ use super::table::PROJECT;
 use crate::yaml::closest;
 
 /// Keys that later versions of docker compose know, and what does the same without them.
-const NEWER: [(&str, &str); 2] = [
-    (
-        "pre_start",
-        "let a service of its own run the command, and wait for it with `condition: service_completed_successfully`",
-    ),
-    ("no_cache_filter", "write `no_cache: true` to build all stages anew"),
-];
+const NEWER: [(&str, &str); 1] = [("no_cache_filter", "write `no_cache: true` to build all stages anew")];
 
 /// Returns what may have been meant: a key spelled nearly so, or the place where the key belongs; `service` is the name
 /// of one that the file has.

@@ -38,6 +38,20 @@ pub(super) static HOOK: Schema = Schema::object(&[
 ])
 .requires(&["command"]);
 
+pub(super) static STEP: Schema = Schema::object(&[
+    key("command", COMMAND, "The command; without one, the image's own is run."),
+    key("image", &STRING, "The image; the service's unless given."),
+    key("user", &STRING, "The user it runs as."),
+    key("privileged", &BOOLEAN_OR_STRING, "Whether it runs privileged."),
+    key("working_dir", &STRING, "The directory it runs in."),
+    key("environment", &LIST_OR_DICT, "Variables besides the service's."),
+    key(
+        "per_replica",
+        &BOOLEAN_OR_STRING,
+        "Whether it runs once for each container rather than once for the service.",
+    ),
+]);
+
 pub(super) static DEPLOY: Schema = Schema::object(&[
     key(
         "mode",
@@ -104,9 +118,9 @@ static DISCRETE_RESOURCE: Schema = Schema::object(&[
 
 static RESTART_POLICY: Schema = Schema::object(&[
     key("condition", &STRING, "`none`, `on-failure` or `any`."),
-    key("delay", &STRING, "Time before the next try.").no_effect("the engine waits longer after each try by itself"),
+    key("delay", &STRING, "Time before the next try."),
     key("max_attempts", &INTEGER_OR_STRING, "How many tries there are."),
-    key("window", &STRING, "How long a container must run to count as started.").no_effect(SWARM),
+    key("window", &STRING, "How long a container must run to count as started."),
 ]);
 
 static PLACEMENT: Schema = Schema::object(&[

@@ -1,6 +1,6 @@
 //! The table: a project, its services and how their images are built.
 
-use super::deploy::{DEPLOY, DEVELOP, GPUS, HOOK};
+use super::deploy::{DEPLOY, DEVELOP, GPUS, HOOK, STEP};
 use super::resources::{CONFIG, CONFIG_REFERENCES, INCLUDE, MODEL, NETWORK, SECRET, SERVICE_NETWORK, VOLUME};
 use super::shape::{NamePattern, Schema, TextPattern, Type, key};
 
@@ -307,6 +307,11 @@ static SERVICE: Schema = Schema::object(&[
         "Commands run in the container after it has started.",
     ),
     key(
+        "pre_start",
+        &STEPS,
+        "Commands run to their end, each in a container of its own, before the service's containers start.",
+    ),
+    key(
         "pre_stop",
         &HOOKS,
         "Commands run in the container before it is stopped.",
@@ -375,9 +380,8 @@ static SERVICE: Schema = Schema::object(&[
     key(
         "storage_opt",
         &STORAGE_OPT,
-        "Options for the storage of the container's files.",
-    )
-    .no_effect("overlay file systems have no such options"),
+        "Options for the storage of the container's files; refused where the file system has no quotas of projects.",
+    ),
     key(
         "tmpfs",
         &STRING_OR_LIST,
@@ -425,6 +429,7 @@ static OOM_SCORE: Schema = Schema::one_of(&[&STRING, &OOM_SCORE_NUMBER]);
 static OOM_SCORE_NUMBER: Schema = Schema::integer(-1000, Some(1000));
 static STORAGE_OPT: Schema = Schema::of(&[Type::Mapping]);
 static HOOKS: Schema = Schema::list(&HOOK);
+static STEPS: Schema = Schema::list(&STEP);
 
 static BUILD_FORMS: Schema = Schema::one_of(&[&STRING, &BUILD]);
 static BUILD: Schema = Schema::object(&[
@@ -625,7 +630,7 @@ static LOGGING: Schema = Schema::object(&[
     key(
         "driver",
         &STRING,
-        "The driver: `json-file`, `local` or `none`; another engine may know more.",
+        "The driver: `json-file`, `local`, `syslog`, `journald` or `none`; another engine may know more.",
     ),
     key("options", &LOG_OPTIONS, "Options of the driver, such as `max-size`."),
 ]);

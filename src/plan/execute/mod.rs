@@ -3,6 +3,7 @@
 //! Nothing is decided here; all decisions are in the plan.
 
 mod containers;
+mod pre_start;
 mod resources;
 mod wait;
 mod watch;
@@ -63,6 +64,18 @@ pub enum ExecutionError {
     },
     #[error("{service} hook exited with status {status}")]
     Hook { service: String, status: i64 },
+    #[error(
+        "service {service:?} pre_start[{index}] exited with code {status}{said} (hook container {container} retained for \
+         inspection)"
+    )]
+    PreStart {
+        service: String,
+        index: usize,
+        status: i64,
+        /// A colon and the last that it printed, if it did.
+        said: String,
+        container: String,
+    },
     #[error("{0}")]
     Unhealthy(String),
     #[error("dependency failed to start: {0}")]
@@ -299,6 +312,11 @@ impl<'e> Execution<'e> {
                 replica,
                 replaced,
             } => self.rename(*created, replica, replaced, progress).await,
+            Action::PreStart {
+                service,
+                targets,
+                first,
+            } => self.pre_start(service, targets, *first, progress).await,
             Action::Start { target } => self.start(target, progress).await,
             Action::Stop {
                 container,

@@ -57,6 +57,9 @@ impl Reconciler<'_> {
         }
         // Of a range of ports each replica takes the first that is free, so they come one after the other.
         let one_by_one = service.ports.iter().any(|port| port.published.contains('-'));
+        if let Some(steps) = self.pre_start(service, &after) {
+            after.push(steps);
+        }
         // Who waits for this service waits for what it waits for too.
         let mut operations = after.clone();
         for target in self.containers.get(&service.name).into_iter().flatten() {
@@ -75,6 +78,26 @@ impl Reconciler<'_> {
         }
         starts.of.insert(service.name.clone(), operations);
         Ok(())
+    }
+
+    /// Adds the operation that runs the service's `pre_start` steps, if any have to run now.
+    fn pre_start(&mut self, service: &Service, after: &[usize]) -> Option<usize> {
+        let is_running =
+            |target: &Target| matches!(target, Target::Existing(container) if container.state == State::Running);
+        let all = self.containers.get(&service.name)?;
+        let targets: Vec<Target> = all.iter().filter(|target| !is_running(target)).cloned().collect();
+        let first = targets.len() == all.len();
+        if targets.is_empty() || !service.pre_start.iter().any(|hook| first || hook.per_replica) {
+            return None;
+        }
+        let steps = Action::PreStart {
+            service: service.name.clone(),
+            targets,
+            first,
+        };
+        let subject = format!("service:{}", service.name);
+        let after = after.iter().copied();
+        Some(self.plan.add(Stage::Start, steps, subject, "before it starts", after))
     }
 
     /// `up --wait`: a service that others wait to complete is waited for until it completes.

@@ -1,5 +1,8 @@
 //! How a container lives: probes, restarts, replicas, what becomes of its output.
 
+use std::io::Read;
+use std::net::{TcpListener, UdpSocket};
+use std::os::unix::net::{UnixDatagram, UnixListener};
 use std::time::{Duration, Instant};
 
 use super::{Stage, on_every_engine, on_ours};
@@ -168,5 +171,265 @@ fn output_is_shown_of_those_that_are_attached() {
     on_every_engine(file, &[], |stage| {
         let shown = stage.succeeds(&["up"]);
         assert!(shown.contains("shown") && !shown.contains("hidden"), "{shown}");
+    });
+}
+
+/// Returns the lines of a file that services write, once there are as many.
+fn lines_of(stage: &Stage, file: &str, count: usize) -> Vec<String> {
+    let path = stage.project.path().join(file);
+    let deadline = Instant::now() + Duration::from_secs(60);
+    loop {
+        let text = std::fs::read_to_string(&path).unwrap_or_default();
+        if text.lines().count() >= count {
+            return text.lines().map(str::to_owned).collect();
+        }
+        assert!(Instant::now() < deadline, "{file} on {}: {text}", stage.engine);
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+#[test]
+fn restarts_are_paced_as_the_deploy_policy_says() {
+    let file = "services:
+  counted:
+    <<: *base
+    command: [sh, -c, 'date +%s%N >> /out/counted; exit 1']
+    volumes: ['./out:/out']
+    deploy: {restart_policy: {condition: on-failure, delay: 1200ms, max_attempts: 2, window: 60s}}
+  lasting:
+    <<: *base
+    command: [sh, -c, 'echo again >> /out/lasting; sleep 0.5; exit 1']
+    volumes: ['./out:/out']
+    deploy: {restart_policy: {condition: on-failure, delay: 10ms, max_attempts: 1, window: 200ms}}
+";
+    on_ours(file, &[("out/.keep", "")], |stage| {
+        stage.succeeds(&["up", "-d"]);
+        becomes(stage, "counted", "{{.State}}", "exited");
+        let starts: Vec<u64> = lines_of(stage, "out/counted", 3)
+            .iter()
+            .map(|line| line.parse().expect("a time"))
+            .collect();
+        assert_eq!(starts.len(), 3, "the first start and two attempts");
+        for pair in starts.windows(2) {
+            assert!(pair[1] - pair[0] >= 1_200_000_000, "{starts:?}");
+        }
+        // Attempts that last longer than the window did not fail.
+        lines_of(stage, "out/lasting", 5);
+    });
+}
+
+#[test]
+fn steps_run_before_a_service_starts_and_hold_it_back_when_they_fail() {
+    let file = "services:
+  web:
+    <<: *base
+    environment: {A: service, B: kept}
+    volumes: ['./out:/out', 'data:/data']
+    scale: 2
+    pre_start:
+      - {command: [sh, -c, 'echo first $$(id -un) $$(pwd) $$A $$B >> /out/log; echo made > /data/file'], user: root, working_dir: /tmp, environment: {A: step}}
+      - {command: [sh, -c, 'echo second $$(cat /data/file) $$A >> /out/log; grep CapEff /proc/self/status > /out/rights'], image: '${IMAGE}', privileged: true}
+      - {command: [sh, -c, 'echo each >> /out/log'], per_replica: true}
+volumes: {data: {}}
+";
+    on_every_engine(file, &[("out/.keep", "")], |stage| {
+        let expected = ["first root /tmp step kept", "second made service", "each", "each"];
+        assert_eq!(lines_of(stage, "out/log", 4), expected, "on {}", stage.engine);
+        let rights = lines_of(stage, "out/rights", 1);
+        let own = std::fs::read_to_string("/proc/self/status").expect("procfs");
+        let bounding = own
+            .lines()
+            .find_map(|line| line.strip_prefix("CapBnd:"))
+            .expect("a set");
+        assert_eq!(rights, [format!("CapEff:{bounding}")], "on {}", stage.engine);
+        // Those of the service as a whole do not run again for one container more.
+        stage.succeeds(&["up", "-d", "--scale", "web=3"]);
+        assert_eq!(lines_of(stage, "out/log", 5)[4..], ["each"], "on {}", stage.engine);
+        let all = stage.succeeds(&["ps", "-a", "--format", "{{.Name}}"]);
+        assert_eq!(all.lines().count(), 3, "{all}");
+
+        let failing = "services:
+  bad: {<<: *base, pre_start: [{command: [sh, -c, 'echo why >&2; exit 3']}]}
+  after: {<<: *base, depends_on: [bad]}
+";
+        stage.project.write("second.yaml", &format!("{}{failing}", super::BASE));
+        let error = stage.fails(&["-f", "second.yaml", "up", "-d"]);
+        let text = "service \"bad\" pre_start[0] exited with code 3: why (hook container ";
+        assert!(error.contains(text), "{error}");
+        for service in ["bad", "after"] {
+            let state = stage.succeeds(&["-f", "second.yaml", "ps", "-a", "--format", "{{.State}}", service]);
+            assert_eq!(state.trim(), "created", "{service} on {}", stage.engine);
+        }
+        stage.succeeds(&["-f", "second.yaml", "down", "-t", "0"]);
+        let attached = "services: {web: {<<: *base, command: 'true', pre_start: [{command: echo prepared}]}}\n";
+        stage.project.write("third.yaml", &format!("{}{attached}", super::BASE));
+        let shown = stage.succeeds(&["-f", "third.yaml", "up", "--force-recreate", "--remove-orphans"]);
+        assert!(
+            shown.contains("web pre_start[0] ->") && shown.contains("prepared"),
+            "{shown}"
+        );
+    });
+}
+
+#[test]
+fn output_goes_to_a_syslog_daemon_in_the_form_it_wants_and_can_still_be_read() {
+    let directory = tempfile::tempdir_in("/tmp").expect("a directory");
+    let place = |name: &str| directory.path().join(name);
+    let gram = UnixDatagram::bind(place("gram")).expect("a socket");
+    let stream = UnixListener::bind(place("stream")).expect("a socket");
+    let udp = UdpSocket::bind("127.0.0.1:0").expect("a socket");
+    let tcp = TcpListener::bind("127.0.0.1:0").expect("a socket");
+    let address = |result: std::io::Result<std::net::SocketAddr>| result.expect("an address");
+    let services = [
+        (
+            "gram",
+            format!("unixgram://{}", place("gram").display()),
+            "tag: '{{.ImageName}}/{{.Name}}'".to_owned(),
+        ),
+        (
+            "stream",
+            format!("unix://{}", place("stream").display()),
+            "tag: t, syslog-facility: mail".to_owned(),
+        ),
+        (
+            "udp",
+            format!("udp://{}", address(udp.local_addr())),
+            "tag: t, syslog-format: rfc5424, syslog-facility: local3".to_owned(),
+        ),
+        (
+            "tcp",
+            format!("tcp://{}", address(tcp.local_addr())),
+            "tag: t, syslog-format: rfc3164, syslog-facility: '1'".to_owned(),
+        ),
+    ];
+    let mut file =
+        "x-said: &said {image: '${IMAGE}', command: [sh, -c, 'echo out; sleep 0.2; echo err >&2']}\nservices:\n"
+            .to_owned();
+    for (name, address, options) in &services {
+        file.push_str(&format!(
+            "  {name}: {{<<: *said, logging: {{driver: syslog, options: {{syslog-address: '{address}', {options}}}}}}}\n"
+        ));
+    }
+    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    let patience = Some(Duration::from_secs(60));
+    gram.set_read_timeout(patience).expect("an option");
+    udp.set_read_timeout(patience).expect("an option");
+    on_every_engine(&file, &[], |stage| {
+        let two = |receive: &dyn Fn(&mut [u8]) -> usize| -> String {
+            let mut buffer = [0; 4096];
+            (0..2)
+                .map(|_| {
+                    let length = receive(&mut buffer);
+                    crate::support::text(&buffer[..length])
+                })
+                .collect()
+        };
+        let all = |mut from: Box<dyn Read>| -> String {
+            let mut text = String::new();
+            from.read_to_string(&mut text).expect("what was said");
+            text
+        };
+        // The time and the process are what they are.
+        let wildcards = |text: &str, pattern: &str| {
+            let mut rest = text;
+            for (at, part) in pattern.split('*').enumerate() {
+                let Some(found) = rest.find(part) else { return false };
+                if at == 0 && found > 0 {
+                    return false;
+                }
+                rest = &rest[found + part.len()..];
+            }
+            rest.is_empty()
+        };
+        let tag = format!("{}/{}-gram-1", stage.image, stage.name);
+        for (service, heard, expected) in [
+            (
+                "gram",
+                two(&|buffer| gram.recv(buffer).expect("a message")),
+                format!("<30>* {tag}[*]: out\n<27>* {tag}[*]: err\n"),
+            ),
+            (
+                "stream",
+                all(Box::new(stream.accept().expect("a connection").0)),
+                "<22>* t[*]: out\n<19>* t[*]: err\n".to_owned(),
+            ),
+            (
+                "udp",
+                two(&|buffer| udp.recv(buffer).expect("a message")),
+                format!("<158>1 * {host} t * t - out\n<155>1 * {host} t * t - err\n"),
+            ),
+            (
+                "tcp",
+                all(Box::new(tcp.accept().expect("a connection").0)),
+                format!("<14>* {host} t[*]: out\n<11>* {host} t[*]: err\n"),
+            ),
+        ] {
+            assert!(
+                wildcards(&heard, &expected),
+                "{service} on {}: {heard:?}, not {expected:?}",
+                stage.engine
+            );
+            becomes(stage, service, "{{.State}}", "exited");
+            let kept = stage.succeeds(&["logs", "--no-log-prefix", service]);
+            assert_eq!(kept, "out\nerr\n", "{service} on {}", stage.engine);
+        }
+    });
+}
+
+#[test]
+fn output_goes_to_the_journal_where_there_is_one() {
+    const JOURNAL: &str = "/run/systemd/journal/socket";
+    let file = "services:
+  said:
+    image: '${IMAGE}'
+    command: [sh, -c, 'echo out; sleep 0.2; printf err >&2']
+    labels: {a.b: c}
+    environment: {D: e}
+    logging: {driver: journald, options: {tag: mine, labels: a.b, env: D}}
+";
+    on_ours(file, &[], |stage| {
+        if !std::path::Path::new(JOURNAL).exists() {
+            let error = stage.fails(&["up", "-d"]);
+            assert!(error.contains("journald is not enabled on this host"), "{error}");
+            std::fs::create_dir_all("/run/systemd/journal").expect("root may");
+            let journal = UnixDatagram::bind(JOURNAL).expect("a socket");
+            journal
+                .set_read_timeout(Some(Duration::from_secs(60)))
+                .expect("an option");
+            let started = stage.run(&["up", "-d"]);
+            let mut entries = Vec::new();
+            let mut buffer = [0; 4096];
+            while started.status.success() && entries.len() < 2 {
+                let length = journal.recv(&mut buffer).expect("an entry");
+                entries.push(crate::support::text(&buffer[..length]));
+            }
+            // Nobody else is to take it for a journal.
+            std::fs::remove_file(JOURNAL).expect("it is ours");
+            let _ = std::fs::remove_dir("/run/systemd/journal");
+            assert!(started.status.success(), "{}", crate::support::text(&started.stderr));
+            for (entry, fields) in entries.iter().zip([
+                ["MESSAGE=out", "PRIORITY=6"],
+                ["MESSAGE=err", "CONTAINER_PARTIAL_MESSAGE=true"],
+            ]) {
+                let name = format!("CONTAINER_NAME={}-said-1", stage.name);
+                for field in fields
+                    .into_iter()
+                    .chain([&*name, "SYSLOG_IDENTIFIER=mine", "A_B=c", "D=e"])
+                {
+                    assert!(entry.lines().any(|line| line == field), "{field} in {entry}");
+                }
+            }
+        } else {
+            stage.succeeds(&["up", "-d"]);
+            becomes(stage, "said", "{{.State}}", "exited");
+            let name = format!("CONTAINER_NAME={}-said-1", stage.name);
+            let journal = std::process::Command::new("journalctl")
+                .args(["--sync", "--output=cat", &name])
+                .output()
+                .expect("journalctl runs");
+            let said = crate::support::text(&journal.stdout);
+            assert!(said.contains("out") && said.contains("err"), "{said}");
+        }
+        assert_eq!(stage.succeeds(&["logs", "--no-log-prefix", "said"]).trim(), "out\nerr");
     });
 }
