@@ -47,12 +47,17 @@ pub fn make(host: &mut Host, mut plan: Plan) -> Result<Made, NetError> {
     let given = plan.namespace.take();
     let furnish = |host: &mut Host, namespace: BorrowedFd<'_>| {
         let mut inside = Socket::open(Protocol::Route).map_err(NetError::system("open a netlink socket"))?;
-        if !plan.plugs.iter().any(|plug| plug.endpoint.ipv6.is_some()) {
-            // As Docker has it; it also spares each interface the seconds of looking for neighbours.
+        // Interfaces are made as they are going to be, which spares each the seconds of looking for neighbours. What the
+        // container makes itself is its own affair, as with Docker.
+        let without = !plan.plugs.iter().any(|plug| plug.endpoint.ipv6.is_some()) && has_ipv6("default");
+        if without {
             set_ipv6("default", false);
         }
         let mut messages = vec![link::set_up(LOOPBACK, "lo")];
         messages.extend(plug_in(host, &mut inside, namespace, &plan.plugs)?);
+        if without {
+            set_ipv6("default", true);
+        }
         let endpoints: Vec<&EndpointState> = plan.plugs.iter().map(|plug| &plug.endpoint).collect();
         messages.extend(routes(&mut inside, &[], &endpoints)?);
         inside.request(messages)?;
@@ -218,6 +223,12 @@ fn routes(inside: &mut Socket, before: &[&EndpointState], after: &[&EndpointStat
         }
     }
     Ok(messages)
+}
+
+/// Returns whether an interface may have IPv6 addresses. A kernel without IPv6 has no such setting.
+fn has_ipv6(interface: &str) -> bool {
+    let setting = format!("/proc/sys/net/ipv6/conf/{interface}/disable_ipv6");
+    std::fs::read_to_string(setting).is_ok_and(|value| value.trim_end() == "0")
 }
 
 /// Lets an interface have IPv6 addresses or not. A kernel without IPv6 has no such setting.
