@@ -92,6 +92,8 @@ pub enum Problem {
         "granting entitlement network.host is not allowed by build daemon configuration; RUN --network=host needs `entitlements: [network.host]` or `network: host` in the build"
     )]
     HostNetwork,
+    #[error("cannot give the step a network of its own: {0}; `network: host` in the build lets it use the host's")]
+    Network(super::PlugError),
     #[error("{0}")]
     Checksum(&'static str),
     #[error("{url}: digest mismatch {actual}: {expected}")]

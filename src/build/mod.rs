@@ -22,6 +22,7 @@ mod instruction;
 mod mode;
 mod mount;
 mod mounted;
+mod network;
 mod progress;
 mod run;
 mod running;
@@ -33,8 +34,8 @@ mod syntax;
 pub use cache::shrink as shrink_caches;
 pub use error::{BuildError, Place, Problem};
 pub use fetch::{RemoteContext, is_remote, open_context};
+pub use network::{Network, Plug, PlugError, Plugs};
 pub use progress::{BuildEvent, BuildSink, Plain};
-pub use run::Network;
 pub use secrets::Secrets;
 pub use stage::build;
 
@@ -71,6 +72,8 @@ pub struct BuildRequest {
     pub pull_options: PullOptions,
     pub platform: Option<Platform>,
     pub network: Network,
+    /// Where steps get a network of their own from.
+    pub plugs: Option<Plugs>,
     pub extra_hosts: Vec<(String, String)>,
     pub shm_size: Option<u64>,
     pub privileged: bool,
@@ -133,6 +136,7 @@ impl BuildRequest {
             pull_options: PullOptions::default(),
             platform: None,
             network: Network::Host,
+            plugs: None,
             extra_hosts: Vec::new(),
             shm_size: None,
             privileged: false,

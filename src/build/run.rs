@@ -6,14 +6,19 @@
 
 use std::fs;
 use std::io::{self, Read as _, Seek as _, SeekFrom};
+use std::net::Ipv4Addr;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use oci_spec::runtime::LinuxNamespaceType;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use serde::Deserialize;
 
 use super::error::Problem;
 use super::mounted::Held;
+use super::network::{Network, Plug};
 use super::progress::{BuildEvent, BuildSink};
 use crate::image::{Scratch, View};
 use crate::runtime::{Container, Launch, Log, Root, Runtime, spec};
@@ -27,19 +32,13 @@ pub(super) struct Command {
     /// Name and text of a here-document with a first line that chooses its program.
     pub script: Option<(String, String)>,
     pub network: Network,
+    /// The network side, where it has one of its own.
+    pub plug: Option<Plug>,
     pub extra_hosts: Vec<(String, String)>,
     pub shm_size: Option<u64>,
     /// Name, soft and hard limit.
     pub ulimits: Vec<(String, i64, i64)>,
     pub privileged: bool,
-}
-
-/// What of the network a step may use.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub enum Network {
-    #[default]
-    Host,
-    None,
 }
 
 /// Something mounted into the container besides what every container has.
@@ -109,12 +108,15 @@ pub(super) async fn run(
         max_size: None,
         max_files: 1,
     };
+    if let Some(plug) = &command.plug {
+        launch.netns = Some(plug.namespace.try_clone().map_err(prepare)?);
+    }
     let container = runtime
         .start(launch)
         .await
         .map_err(|source| Problem::Run { command: shown, source })?;
     held.started();
-    let mut guard = KillOnDrop(Some(container.clone()));
+    let mut guard = KillOnDrop::of(&container);
     let mut output = Output::new(log, step, sink.clone());
     let ended = container.wait();
     tokio::pin!(ended);
@@ -135,15 +137,24 @@ pub(super) async fn run(
 }
 
 /// Ends a step's processes when nobody waits for it any more.
-struct KillOnDrop(Option<Container>);
+struct KillOnDrop(Option<OwnedFd>);
+
+impl KillOnDrop {
+    fn of(container: &Container) -> Self {
+        let first = i32::try_from(container.pid()).ok().and_then(Pid::from_raw);
+        // It may have ended already.
+        Self(first.and_then(|first| pidfd_open(first, PidfdFlags::empty()).ok()))
+    }
+}
 
 impl Drop for KillOnDrop {
     fn drop(&mut self) {
-        if let (Some(container), Ok(runtime)) = (self.0.take(), tokio::runtime::Handle::try_current()) {
-            runtime.spawn(async move {
-                // It may have ended by itself.
-                let _ = container.kill_all().await;
-            });
+        let Some(first) = self.0.take() else { return };
+        // The others end with the first process, which is the one of their namespace that all depend on.
+        if pidfd_send_signal(&first, Signal::KILL).is_ok() {
+            // What it wrote to is removed next. One that takes longer is not waited for.
+            let limit = Timespec { tv_sec: 2, tv_nsec: 0 };
+            let _ = poll(&mut [PollFd::new(&first, PollFlags::IN)], Some(&limit));
         }
     }
 }
@@ -218,8 +229,10 @@ fn surroundings(
     }
     spec.set_hostname(Some("buildkitsandbox".to_owned()));
     let mut files: Vec<(&str, String)> = Vec::new();
-    match command.network {
-        Network::Host => {
+    let plug = command.plug.as_ref();
+    match (command.network, plug) {
+        (Network::Own, Some(plug)) => files.push(("/etc/resolv.conf", plug.resolv_conf.clone())),
+        (Network::Host | Network::Own, _) => {
             spec::set_namespace(&mut spec, LinuxNamespaceType::Network, None);
             // These would be the machine's own.
             if let Some(linux) = spec.linux_mut() {
@@ -230,10 +243,16 @@ fn surroundings(
                 fs::read_to_string("/etc/resolv.conf").unwrap_or_default(),
             ));
         }
-        Network::None => files.push(("/etc/resolv.conf", String::new())),
+        (Network::None, _) => files.push(("/etc/resolv.conf", String::new())),
     }
     let mut hosts = "127.0.0.1\tlocalhost buildkitsandbox\n::1\tlocalhost ip6-localhost ip6-loopback\n".to_owned();
     for (name, address) in &command.extra_hosts {
+        let gateway = plug.and_then(|plug| plug.gateway);
+        let address = match (address.as_str(), gateway) {
+            ("host-gateway", Some(gateway)) => gateway.to_string(),
+            ("host-gateway", None) => Ipv4Addr::LOCALHOST.to_string(),
+            (address, _) => address.to_owned(),
+        };
         hosts.push_str(&format!("{address}\t{name}\n"));
     }
     files.push(("/etc/hosts", hosts));

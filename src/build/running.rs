@@ -5,7 +5,8 @@ use super::dockerfile::Step;
 use super::error::{BuildError, Problem};
 use super::files::{blocking, made};
 use super::instruction::{Command, Run};
-use super::run::{self, Network};
+use super::network::Network;
+use super::run;
 use super::stage::{Build, State, record};
 use super::syntax;
 use crate::image::CacheRecord;
@@ -66,6 +67,14 @@ impl Build {
             .environment
             .extend(variables.iter().map(|(name, value)| format!("{name}={value}")));
         let arguments = command.arguments.join(" ");
+        command.plug = match (command.network, &self.request.plugs) {
+            (Network::Own, Some(plugs)) => {
+                let name = scratch.path().file_name().unwrap_or_default().to_string_lossy();
+                let plug = plugs(format!("build-{name}")).await;
+                Some(plug.map_err(|source| placed(Problem::Network(source)))?)
+            }
+            _ => None,
+        };
         let layers = self.directories(state);
         let outcome = run::run(runtime, &layers, &scratch, command, &mut held, shown, &self.sink)
             .await
@@ -165,7 +174,7 @@ impl Build {
                 return Err(Problem::HostNetwork);
             }
             Some("host") => Network::Host,
-            _ => self.request.network.clone(),
+            _ => self.request.network,
         };
         Ok(run::Command {
             arguments: in_shell(state, &command),
@@ -174,6 +183,7 @@ impl Build {
             user: state.config.config.user.clone(),
             script,
             network,
+            plug: None,
             extra_hosts: self.request.extra_hosts.clone(),
             shm_size: self.request.shm_size,
             ulimits: self.request.ulimits.clone(),

@@ -47,6 +47,7 @@ mod settle;
 pub mod signals;
 mod spec;
 pub mod stats;
+mod step_network;
 pub mod sync;
 pub mod time;
 mod top;

@@ -19,7 +19,7 @@ use crate::net::spec::{
     SandboxRecord, SandboxSpec,
 };
 use crate::net::{self, ErrorKind, NetError, Sandbox};
-use crate::os::user_namespace;
+use crate::runtime::spec;
 
 /// The networks that are always there.
 const PREDEFINED: [(&str, Driver); 3] = [
@@ -164,7 +164,7 @@ impl Networks {
     }
 
     /// Returns a network that containers can join, and makes `bridge` if nobody needed it before.
-    async fn ready(&self, wanted: &str) -> Result<NetworkState> {
+    pub(super) async fn ready(&self, wanted: &str) -> Result<NetworkState> {
         let network = self.find(wanted)?;
         if network.spec.name != "bridge" || self.net.get(&network.spec.id).is_some() {
             return Ok(network);
@@ -480,11 +480,7 @@ impl Engine {
             .collect::<Result<_>>()?;
         let mut sysctls: BTreeMap<String, String> = BTreeMap::new();
         if matches!(mode, Mode::Networks | Mode::None) && rustix::process::geteuid().is_root() {
-            // moby: the usual reasons for running as root inside are gone then.
-            sysctls.insert("net.ipv4.ip_unprivileged_port_start".to_owned(), "0".to_owned());
-            // The kernel takes only groups that the user's namespace has.
-            let last = user_namespace::groups().last().min(i32::MAX as u32);
-            sysctls.insert("net.ipv4.ping_group_range".to_owned(), format!("0 {last}"));
+            sysctls.extend(spec::network_sysctls());
         }
         sysctls.extend(
             host.sysctls

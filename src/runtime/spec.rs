@@ -12,6 +12,7 @@ use oci_spec::runtime::{
     Process, ProcessBuilder, RootBuilder, Spec, SpecBuilder, User,
 };
 
+use crate::os::user_namespace;
 use crate::runtime::capability;
 
 /// The path of a container whose image sets none.
@@ -142,6 +143,16 @@ pub fn tmpfs(destination: impl Into<PathBuf>, options: &[&str]) -> Mount {
     mount(destination, "tmpfs", "tmpfs", &all)
 }
 
+/// Returns the settings with which the usual reasons for running as root inside are gone: low ports, and ping.
+pub fn network_sysctls() -> [(String, String); 2] {
+    // The kernel takes only groups that the user's namespace has.
+    let last = user_namespace::groups().last().min(i32::MAX as u32);
+    [
+        ("net.ipv4.ip_unprivileged_port_start".to_owned(), "0".to_owned()),
+        ("net.ipv4.ping_group_range".to_owned(), format!("0 {last}")),
+    ]
+}
+
 fn default_linux() -> Linux {
     let text = |paths: &[&str]| paths.iter().map(|path| (*path).to_owned()).collect::<Vec<_>>();
     LinuxBuilder::default()
@@ -159,10 +170,7 @@ fn default_linux() -> Linux {
         .masked_paths(text(&MASKED_PATHS))
         .readonly_paths(text(&READONLY_PATHS))
         .devices(Vec::new())
-        .sysctl(HashMap::from([
-            ("net.ipv4.ip_unprivileged_port_start".to_owned(), "0".to_owned()),
-            ("net.ipv4.ping_group_range".to_owned(), "0 2147483647".to_owned()),
-        ]))
+        .sysctl(HashMap::from(network_sysctls()))
         .resources(default_resources())
         .build()
         .expect("every field has a default")

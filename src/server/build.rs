@@ -189,7 +189,7 @@ async fn fetch(
     Ok(())
 }
 
-fn request(engine: &Engine, context: PathBuf, wishes: &Wishes) -> Result<BuildRequest, ApiError> {
+fn request(engine: &Arc<Engine>, context: PathBuf, wishes: &Wishes) -> Result<BuildRequest, ApiError> {
     let mut request = BuildRequest::new(context, engine.store.clone(), Some(engine.runtime.clone()));
     if let Some(text) = &wishes.dockerfile_inline {
         request.dockerfile = DockerfileSource::Inline(text.clone());
@@ -215,16 +215,21 @@ fn request(engine: &Engine, context: PathBuf, wishes: &Wishes) -> Result<BuildRe
         })?;
         request.platform = Some(platform);
     }
-    request.network = match wishes.network.as_str() {
+    let network = match wishes.network.as_str() {
+        "" | "default" => "bridge",
+        network => network,
+    };
+    request.network = match network {
         "none" => build::Network::None,
-        // A build's network is the host's: nothing of it is published, and names resolve as they do there.
-        "" | "default" | "host" | "bridge" => build::Network::Host,
-        other => {
-            return Err(ApiError::not_implemented(format!(
-                "building on the network {other:?} is not supported; use \"host\" or \"none\""
-            )));
+        "host" => build::Network::Host,
+        network => {
+            engine.networks.find(network)?;
+            build::Network::Own
         }
     };
+    if request.network == build::Network::Own {
+        request.plugs = Some(engine.step_networks(network));
+    }
     request.extra_hosts = wishes
         .extra_hosts
         .iter()
@@ -262,12 +267,20 @@ async fn run(engine: &Arc<Engine>, request: BuildRequest, wishes: &Wishes, lines
             }
         })
     };
+    let (reader, closing) = (lines.clone(), engine.closing.clone());
     let built = engine
-        .on_own_thread(move || async move { build::build(request, sink).await })
+        .on_own_thread(move || async move {
+            tokio::select! {
+                built = build::build(request, sink) => Some(built),
+                () = reader.abandoned() => None,
+                () = closing.cancelled() => None,
+            }
+        })
         .await;
     match built {
-        Ok(Ok(image)) => finished(engine, &image, wishes, lines),
-        Ok(Err(cause)) => lines.fail(&crate::engine::error::chain(&cause)),
+        Ok(None) => lines.fail("the build was cancelled"),
+        Ok(Some(Ok(image))) => finished(engine, &image, wishes, lines),
+        Ok(Some(Err(cause))) => lines.fail(&crate::engine::error::chain(&cause)),
         Err(cause) => lines.fail(&cause.chain()),
     }
     trim_cache(engine).await;

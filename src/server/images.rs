@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::Read;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::body::Body;
 use bytes::Bytes;
@@ -94,6 +95,17 @@ impl Lines {
     pub fn sink(&self) -> ProgressSink {
         let lines = self.clone();
         Arc::new(move |progress: Progress| lines.send(&progress_json(&progress)))
+    }
+
+    /// Waits until nobody reads any more. Only a write tells, so something that means nothing is written now and then.
+    pub async fn abandoned(&self) {
+        let mut moments = tokio::time::interval(Duration::from_secs(1));
+        loop {
+            tokio::select! {
+                () = self.0.closed() => return,
+                _ = moments.tick() => drop(self.0.send(Bytes::from_static(b"\r\n"))),
+            }
+        }
     }
 
     /// Sends the error that ended the work: the status went out long ago.

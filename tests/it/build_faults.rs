@@ -101,6 +101,51 @@ fn a_build_killed_at_some_moments_leaves_nothing_that_the_next_one_trips_over() 
 }
 
 #[test]
+fn a_build_ends_with_whoever_asked_for_it_and_with_the_engine() {
+    if !available("root", support::is_root()) {
+        return;
+    }
+    let file = "services:\n  app:\n    build: .\n    image: built:1\n";
+    let dockerfile = "FROM busybox:latest AS one\nRUN sleep 1000.25\nFROM busybox:latest\nRUN sleep 1000.25 && false\nCOPY --from=one / /\n";
+    let project = Project::new(&[("compose.yaml", file), ("Dockerfile", dockerfile)]);
+    support::busybox(&project);
+    let steps = || {
+        let mut steps = processes(project.state_dir());
+        steps.retain(|(_, line)| line.starts_with("sleep 1000.25"));
+        steps
+    };
+    let wait_for = |count: usize| {
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while steps().len() != count {
+            assert!(Instant::now() < deadline, "{count} steps are expected: {:?}", steps());
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    };
+    let start = || {
+        let mut command = project.compose(&["build"]);
+        let client = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+        let client = client.expect("the binary runs");
+        wait_for(2);
+        client
+    };
+    let mut client = start();
+    kill_process(Pid::from_child(&client), Signal::KILL).expect("it is ours");
+    client.wait().expect("it ends");
+    wait_for(0);
+    // One step that fails ends those beside it.
+    let mut client = start();
+    let (step, _) = steps().remove(0);
+    kill_process(Pid::from_raw(step).expect("a process"), Signal::KILL).expect("it is ours");
+    assert!(!client.wait().expect("it ends").success());
+    wait_for(0);
+    let mut client = start();
+    let engine = project.engine_pid().expect("an engine runs");
+    kill_process(engine, Signal::TERM).expect("it is ours");
+    client.wait().expect("it ends");
+    wait_for(0);
+}
+
+#[test]
 fn a_step_sees_nothing_of_the_machine_but_what_it_was_given() {
     if !available("root", support::is_root()) {
         return;

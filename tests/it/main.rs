@@ -5,6 +5,7 @@ mod artifact;
 mod attributes;
 mod build;
 mod build_faults;
+mod build_network;
 mod cli;
 mod coder;
 mod commands;

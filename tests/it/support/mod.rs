@@ -278,7 +278,7 @@ pub fn busybox(project: &Project) {
     project.write(".busybox/Dockerfile", dockerfile);
     project.write(
         ".busybox/compose.yaml",
-        "services:\n  image:\n    build: .\n    image: busybox:latest\n",
+        "services:\n  image:\n    build: {context: ., network: none}\n    image: busybox:latest\n",
     );
     project.succeed(&[
         "-f",
