@@ -58,6 +58,12 @@ impl Context {
         }
     }
 
+    /// Returns the Dockerfile's text; one that cannot be read is told of by who builds.
+    pub fn text(&self) -> String {
+        let read = || std::fs::read_to_string(self.directory.join(&self.dockerfile)).unwrap_or_default();
+        self.inline.clone().unwrap_or_else(read)
+    }
+
     /// Returns the Dockerfile's path relative to the context, if it lies in it.
     fn inside(&self) -> Option<String> {
         if self.inline.is_some() {

@@ -95,6 +95,10 @@ pub enum Problem {
     #[error("cannot give the step a network of its own: {0}; `network: host` in the build lets it use the host's")]
     Network(super::PlugError),
     #[error("{0}")]
+    Cache(String),
+    #[error("cannot export the build cache to {place}: {}", chain(source))]
+    CacheExport { place: String, source: ImageError },
+    #[error("{0}")]
     Checksum(&'static str),
     #[error("{url}: digest mismatch {actual}: {expected}")]
     Digest {

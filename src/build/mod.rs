@@ -13,6 +13,7 @@ pub mod context;
 mod copy;
 mod dockerfile;
 mod error;
+mod exchange;
 mod expand;
 mod fetch;
 mod files;
@@ -33,6 +34,7 @@ mod syntax;
 
 pub use cache::shrink as shrink_caches;
 pub use error::{BuildError, Place, Problem};
+pub use exchange::{CacheTarget, Place as CachePlace, cache_source, cache_target};
 pub use fetch::{RemoteContext, is_remote, open_context};
 pub use network::{Network, Plug, PlugError, Plugs};
 pub use progress::{BuildEvent, BuildSink, Plain};
@@ -67,6 +69,11 @@ pub struct BuildRequest {
     pub entitlements: Vec<String>,
     /// Name, soft and hard limit.
     pub ulimits: Vec<(String, i64, i64)>,
+    /// Where steps may be known that nobody did here.
+    pub cache_from: Vec<CachePlace>,
+    pub cache_to: Vec<CacheTarget>,
+    /// What is to be said of the request before anything of it is done.
+    pub notes: Vec<String>,
     /// Ask the registry for newer base images.
     pub pull: bool,
     pub pull_options: PullOptions,
@@ -132,6 +139,9 @@ impl BuildRequest {
             secrets: Secrets::default(),
             entitlements: Vec::new(),
             ulimits: Vec::new(),
+            cache_from: Vec::new(),
+            cache_to: Vec::new(),
+            notes: Vec::new(),
             pull: false,
             pull_options: PullOptions::default(),
             platform: None,

@@ -15,8 +15,8 @@ use super::ignore::Ignore;
 use super::instruction::Instruction;
 use super::mount::Mount;
 use super::progress::{BuildEvent, BuildSink};
-use super::{BuildRequest, DockerfileSource, Named, fingerprint};
-use crate::image::{CacheRecord, Hasher, History, Image, ImageConfig, ImageError, Platform, Source, View};
+use super::{BuildRequest, CachePlace, DockerfileSource, Named, fingerprint};
+use crate::image::{CacheRecord, CachedStep, Hasher, History, Image, ImageConfig, ImageError, Platform, Source, View};
 
 /// What a stage has become so far.
 #[derive(Debug, Clone)]
@@ -127,6 +127,7 @@ pub async fn build(request: BuildRequest, sink: BuildSink) -> Result<Image, Buil
     let working = request.store.working()?;
     let mut build = Build::prepare(request, sink)?;
     build.global_arguments()?;
+    build.import().await?;
     let target = match &build.request.target {
         None => build.file.stages.len() - 1,
         Some(name) => build
@@ -138,7 +139,8 @@ pub async fn build(request: BuildRequest, sink: BuildSink) -> Result<Image, Buil
     let needed = build.needed(target)?;
     futures_util::future::try_join_all(needed.iter().map(|stage| build.stage(*stage))).await?;
     let state = build.stage(target).await?.clone();
-    let image = build.finish(state)?;
+    let (image, dated) = build.finish(state)?;
+    build.export(&image, dated).await?;
     super::cache::keep_bounded(&build.request.store);
     drop(working);
     Ok(image)
@@ -156,7 +158,7 @@ impl Build {
                 output: Vec::new(),
             }
         })?;
-        for note in &file.notes {
+        for note in request.notes.iter().chain(&file.notes) {
             sink(BuildEvent::Note(note.clone()));
         }
         let ignore = read_ignore(&request.context, dockerfile_path.as_deref())?;
@@ -480,7 +482,14 @@ impl Build {
         directories
     }
 
-    fn finish(&self, state: State) -> Result<Image, BuildError> {
+    /// Returns the layers of all stages that were built.
+    pub fn layers(&self) -> impl Iterator<Item = String> {
+        let states = self.stages.iter().filter_map(OnceCell::get);
+        states.flat_map(|state| state.layers.iter().cloned())
+    }
+
+    /// Returns the image, and what the cache has of when it was made.
+    fn finish(&self, state: State) -> Result<(Image, Option<CachedStep>), BuildError> {
         let step = self.begin("exporting to image".to_owned());
         let begun = Instant::now();
         let mut config = state.config;
@@ -497,7 +506,8 @@ impl Build {
         })?);
         let (key, _) = hasher.finish();
         let now = jiff::Timestamp::now().as_second();
-        let made = match (self.source_date(), self.request.store.cached(&key)?) {
+        let source_date = self.source_date();
+        let made = match (source_date, self.request.store.cached(&key)?) {
             (Some(date), _) => date,
             (None, Some(record)) if !self.request.no_cache => record.made,
             (None, _) => {
@@ -506,10 +516,21 @@ impl Build {
                     made: now,
                     used: now,
                 };
-                self.request.store.remember([(key, record)])?;
+                self.request.store.remember([(key.clone(), record)])?;
                 now
             }
         };
+        let dated = source_date.is_none().then_some(CachedStep { key, layer: None, made });
+        if self
+            .request
+            .cache_to
+            .iter()
+            .any(|target| target.place == CachePlace::Inline)
+        {
+            let layers = config.rootfs.diff_ids.iter().cloned().collect();
+            config.cache = self.steps_of(&layers)?;
+            config.cache.extend(dated.clone());
+        }
         let made = jiff::Timestamp::from_second(made)
             .unwrap_or(jiff::Timestamp::UNIX_EPOCH)
             .to_string();
@@ -534,7 +555,7 @@ impl Build {
             step,
             seconds: begun.elapsed().as_secs_f64(),
         });
-        Ok(image)
+        Ok((image, dated))
     }
 
     /// Returns `SOURCE_DATE_EPOCH`, after which nothing of the image is to be dated.

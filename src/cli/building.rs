@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use base64::Engine as _;
 use serde::Deserialize;
 
+use super::build_logins::registry_config;
 use super::commit::split_tag;
 use super::{CommandError, Context};
 use crate::build::context::{Context as BuildContext, ContextError};
@@ -119,7 +120,9 @@ async fn build_image(
     let separator = if context.globals.compatibility { "_" } else { "-" };
     let image = project.image_name(service, separator);
     let path = request(context, project, service, build, wishes, &files, &image);
-    let headers = [("content-type", "application/x-tar")];
+    let config = registry_config(build, &files.text());
+    let mut headers = vec![("content-type", "application/x-tar")];
+    headers.extend(config.as_deref().map(|config| ("x-registry-config", config)));
     let answer = engine
         .upload(http::Method::POST, &path, &headers, move |upload| files.pack(upload))
         .await
@@ -144,9 +147,11 @@ async fn build_here(
 ) -> Result<String, CommandError> {
     let separator = if context.globals.compatibility { "_" } else { "-" };
     let mut place = build.context.clone();
+    let mut dockerfile = build.dockerfile_inline.clone();
     if !crate::build::is_remote(&place) {
         let files = files(project, build);
         files.check()?;
+        dockerfile = files.text();
         let directory = std::path::absolute(&files.directory).unwrap_or(files.directory);
         place = directory.display().to_string();
     }
@@ -184,12 +189,26 @@ async fn build_here(
         "agents": agents(context, service, build, wishes)?,
         "ulimits": ulimits,
         "entitlements": build.entitlements,
+        "cacheFrom": caches(project, &build.cache_from, "src="),
+        "cacheTo": caches(project, &build.cache_to, "dest="),
         "privileged": build.privileged,
     });
-    let answer = engine.request(http::Method::POST, "/compose/build", Some(body)).await?;
+    let config = registry_config(build, &dockerfile);
+    let headers = config.as_deref().map(|config| ("x-registry-config", config));
+    let answer = engine.post_json("/compose/build", headers.as_slice(), body).await?;
     let id = follow(context, &service.name, JsonLines::new(answer), wishes.quiet).await?;
     tag(engine, build, &id).await?;
     Ok(id)
+}
+
+/// Returns the build caches that a file names, with directories from the root, as the engine is in another one.
+fn caches(project: &Project, caches: &[String], key: &str) -> Vec<String> {
+    let absolute = |field: &str| match field.strip_prefix(key) {
+        Some(path) => format!("{key}{}", project.working_dir.join(path).display()),
+        None => field.to_owned(),
+    };
+    let whole = |cache: &String| cache.split(',').map(absolute).collect::<Vec<_>>().join(",");
+    caches.iter().map(whole).collect()
 }
 
 /// Returns the secrets of a build, in base64, by the name that its steps know.

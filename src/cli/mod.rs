@@ -10,6 +10,7 @@ mod background;
 mod bake;
 mod bridge;
 mod build;
+mod build_logins;
 mod building;
 mod commit;
 mod completion;

@@ -137,18 +137,22 @@ fn tag(image: &str) -> &'static str {
 /// Returns the user's credentials for the image's registry, as the Engine API takes them.
 pub fn authentication(image: &str) -> Option<String> {
     let reference = Reference::parse(image).ok()?;
+    credentials(&reference).map(|json| URL_SAFE.encode(json.to_string()))
+}
+
+/// The same before it is packed.
+pub fn credentials(reference: &Reference) -> Option<serde_json::Value> {
     let server = match reference.domain() {
         "docker.io" => "https://index.docker.io/v1/",
         registry => registry,
     };
-    let json = match login_for(&reference)? {
+    Some(match login_for(reference)? {
         Login::Token(token) => serde_json::json!({"registrytoken": token, "serveraddress": server}),
         Login::Identity(token) => serde_json::json!({"identitytoken": token, "serveraddress": server}),
         Login::Password { username, password } => {
             serde_json::json!({"username": username, "password": password, "serveraddress": server})
         }
-    };
-    Some(URL_SAFE.encode(json.to_string()))
+    })
 }
 
 /// What the engine tells while it pulls.

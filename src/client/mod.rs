@@ -67,6 +67,18 @@ impl Engine {
         self.transport.json_request(method, path_and_query, body, &[]).await
     }
 
+    /// Posts a JSON document with headers of its own.
+    pub async fn post_json(
+        &self,
+        path_and_query: &str,
+        headers: &[(&str, &str)],
+        body: serde_json::Value,
+    ) -> Result<http::Response<hyper::body::Incoming>, ClientError> {
+        self.transport
+            .json_request(http::Method::POST, path_and_query, Some(body), headers)
+            .await
+    }
+
     /// Sends a request that bollard has no call for and reads the JSON answer.
     pub async fn ask<T: serde::de::DeserializeOwned>(
         &self,

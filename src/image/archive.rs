@@ -30,7 +30,7 @@ pub(super) const OCI_INDEX: &str = "application/vnd.oci.image.index.v1+json";
 pub(super) const OCI_CONFIG: &str = "application/vnd.oci.image.config.v1+json";
 pub(super) const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
 pub(super) const DOCKER_INDEX: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
-const REF_NAME: &str = "org.opencontainers.image.ref.name";
+pub(super) const REF_NAME: &str = "org.opencontainers.image.ref.name";
 const IMAGE_NAME: &str = "io.containerd.image.name";
 
 /// One image in `manifest.json` of `docker save`.
@@ -334,7 +334,7 @@ impl Store {
     }
 
     /// Reads an image of an OCI layout: the one called `tag`, or the only one.
-    fn load_layout(
+    pub(super) fn load_layout(
         &self,
         files: &Files,
         tag: Option<&str>,

@@ -27,6 +27,25 @@ pub struct ImageConfig {
     pub os: String,
     #[serde(default, deserialize_with = "null_is_default")]
     pub rootfs: RootFs,
+    /// Steps of builds whose layers these are, for builds elsewhere.
+    #[serde(
+        default,
+        rename = "compose.build.cache",
+        skip_serializing_if = "Vec::is_empty",
+        deserialize_with = "null_is_default"
+    )]
+    pub cache: Vec<CachedStep>,
+}
+
+/// A step of a build, known by the digest of all that went into it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CachedStep {
+    pub key: String,
+    /// The layer it made; `None`: it says when an image was made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub layer: Option<String>,
+    /// In seconds of the epoch.
+    pub made: i64,
 }
 
 /// What a container made from the image starts with.

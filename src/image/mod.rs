@@ -11,6 +11,7 @@ mod digest;
 mod files;
 mod index;
 mod layers;
+mod layout;
 mod mask;
 mod pack;
 mod progress;
@@ -25,7 +26,7 @@ mod verify;
 mod view;
 
 pub use archive::Loaded;
-pub use config::{ContainerConfig, Empty, Healthcheck, History, ImageConfig, Platform, RootFs};
+pub use config::{CachedStep, ContainerConfig, Empty, Healthcheck, History, ImageConfig, Platform, RootFs};
 pub(crate) use digest::{Hasher, HashingReader};
 pub use digest::{is_digest, sha256};
 pub use layers::Scratch;
@@ -35,7 +36,7 @@ pub use progress::{Progress, ProgressSink, silent};
 pub use reference::{Reference, ReferenceError, Source};
 pub use registry::{
     Artifact, ArtifactKind, CertificateError, FetchedArtifact, FetchedLayer, Login, PullOptions, PushOptions,
-    RegistryError, Settings, TransportError, check_login, login_for, push_artifact,
+    RegistryError, Settings, TransportError, check_login, known_registries, login_for, push_artifact,
 };
 pub(crate) use registry::{chain, use_tls};
 pub use remove::{Conflict, ImageUser, Removed};

@@ -46,6 +46,8 @@ struct Wishes {
     agents: BTreeMap<String, PathBuf>,
     ulimits: Vec<Ulimit>,
     entitlements: Vec<String>,
+    cache_from: Vec<String>,
+    cache_to: Vec<String>,
     privileged: bool,
 }
 
@@ -97,6 +99,11 @@ pub async fn from_tar(call: Call) -> Answer {
         extra_hosts: query.all("extrahosts").map(str::to_owned).collect(),
         shm_size: query.number("shmsize")?.unwrap_or_default(),
         quiet: query.flag("q"),
+        cache_from: match query.get("cachefrom") {
+            Some(text) => serde_json::from_str(text)
+                .map_err(|cause| ApiError::bad_request(format!("error reading cachefrom: {cause}")))?,
+            None => Vec::new(),
+        },
         ulimits: match query.get("ulimits") {
             Some(text) => serde_json::from_str(text)
                 .map_err(|cause| ApiError::bad_request(format!("error reading ulimits: {cause}")))?,
@@ -204,6 +211,19 @@ fn request(engine: &Arc<Engine>, context: PathBuf, wishes: &Wishes) -> Result<Bu
         .iter()
         .map(|tag| reference(tag, None))
         .collect::<Result<Vec<Reference>, ApiError>>()?;
+    let wrong = |problem: build::Problem| ApiError::bad_request(problem.to_string());
+    for text in &wishes.cache_from {
+        match build::cache_source(text).map_err(wrong)? {
+            Ok(place) => request.cache_from.push(place),
+            Err(note) => request.notes.push(note),
+        }
+    }
+    for text in &wishes.cache_to {
+        match build::cache_target(text).map_err(wrong)? {
+            Ok(target) => request.cache_to.push(target),
+            Err(note) => request.notes.push(note),
+        }
+    }
     request.no_cache = wishes.no_cache;
     request.pull = wishes.pull;
     if !wishes.platform.is_empty() {

@@ -4,6 +4,7 @@
 mod artifact;
 mod attributes;
 mod build;
+mod build_cache;
 mod build_faults;
 mod build_network;
 mod cli;

@@ -444,9 +444,8 @@ static BUILD: Schema = Schema::object(&[
     key("args", &LIST_OR_DICT, "Values for the ARGs of the Dockerfile."),
     key("ssh", &LIST_OR_DICT, "SSH agents or keys the build may use."),
     key("labels", &LIST_OR_DICT, "Labels of the image."),
-    key("cache_from", &STRINGS, "Where layers built before may be found.")
-        .no_effect("the built-in engine looks only into its own build cache; another engine heeds it"),
-    key("cache_to", &STRINGS, "Where built layers are stored for later.").no_effect("the build cache is not exported"),
+    key("cache_from", &STRINGS, "Where layers built before may be found."),
+    key("cache_to", &STRINGS, "Where built layers are stored for later."),
     key(
         "no_cache",
         &BOOLEAN_OR_STRING,

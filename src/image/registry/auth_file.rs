@@ -99,6 +99,16 @@ impl AuthFile {
         })
     }
 
+    /// Returns the registries that are named.
+    pub(super) fn registries(&self) -> Vec<String> {
+        let keys = self.auths.keys().chain(self.cred_helpers.keys());
+        keys.map(|key| match registry(key) {
+            "index.docker.io" => "docker.io".to_owned(),
+            host => host.to_owned(),
+        })
+        .collect()
+    }
+
     /// Finds the login for the first of these names that has one; the last is the registry's own. May run a helper.
     pub(super) fn login(&self, servers: &[String]) -> Result<Option<Login>, AuthFileError> {
         for server in servers {

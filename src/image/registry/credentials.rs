@@ -55,6 +55,13 @@ pub fn login_for(reference: &Reference) -> Option<Login> {
     find(reference.domain(), reference).login
 }
 
+/// Returns the registries that the auth files have something for. Whether it is a login is not looked at.
+pub fn known_registries() -> Vec<String> {
+    let places = auth_file::places(|name| std::env::var_os(name).map(PathBuf::from));
+    let files = places.iter().filter_map(|place| AuthFile::read(place).ok());
+    files.flat_map(|file| file.registries()).collect()
+}
+
 /// Returns the names under which a login may be kept, the narrowest first and what helpers know it by last.
 fn servers(host: &str, reference: &Reference) -> Vec<String> {
     let is_hub = matches!(host, "registry-1.docker.io" | "docker.io" | "index.docker.io");

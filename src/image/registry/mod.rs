@@ -18,7 +18,7 @@ mod tls;
 mod transport;
 
 pub use artifact::{Artifact, push_artifact};
-pub use credentials::{Login, login_for};
+pub use credentials::{Login, known_registries, login_for};
 pub use fetch::{ArtifactKind, FetchedArtifact, FetchedLayer};
 pub use login::check_login;
 pub use settings::Settings;
@@ -90,10 +90,13 @@ pub struct PullOptions {
     pub logins: BTreeMap<String, Login>,
     /// Mirrors and exceptions; those of this machine if not given.
     pub settings: Option<Settings>,
+    /// Whether it gets no name here, for who wants what is in it.
+    pub is_nameless: bool,
 }
 
 impl PullOptions {
-    fn login(&self, host: &str) -> Option<&Login> {
+    /// Returns who we are to a registry, where that was said.
+    pub fn login(&self, host: &str) -> Option<&Login> {
         self.login.as_ref().or_else(|| self.logins.get(host))
     }
 }

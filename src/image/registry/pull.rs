@@ -139,7 +139,10 @@ impl Store {
             ));
         }
         let changed = self.pull_layers(remote, &layers, &diff_ids, progress).await?;
-        let names = [reference.clone(), reference.with_digest(&top)?];
+        let names = match options.is_nameless {
+            true => Vec::new(),
+            false => vec![reference.clone(), reference.with_digest(&top)?],
+        };
         let previous = self.get(&reference.to_string()).ok().map(|image| image.id);
         let store = self.clone();
         let image = blocking(move || {

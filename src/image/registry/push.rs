@@ -36,10 +36,26 @@ impl Store {
     ) -> Result<String, ImageError> {
         let _working = self.working()?;
         let reference = reference.clone().tagged();
+        let image = self.get(&reference.to_string())?;
+        let (digest, manifest) = self.send(&image, &reference, options, progress).await?;
+        let config = self.read_blob(&image.id)?;
+        self.add_raw(&config, &[reference.with_digest(&digest)?], None, Some(&manifest))?;
+        Ok(digest)
+    }
+
+    /// Pushes an image under a name that it need not have here. Returns the digest that the registry has it by, and that of
+    /// the manifest here.
+    pub async fn send(
+        &self,
+        image: &Image,
+        reference: &Reference,
+        options: &PushOptions,
+        progress: &ProgressSink,
+    ) -> Result<(String, String), ImageError> {
+        let _working = self.working()?;
         let Some(tag) = reference.tag().map(str::to_owned) else {
             return Err(RegistryError::PushWithoutTag.into());
         };
-        let image = self.get(&reference.to_string())?;
         image.check()?;
         if let Some(directory) = &image.directory {
             return Err(ImageError::DirectoryView {
@@ -56,14 +72,14 @@ impl Store {
             reference.name()
         )));
         let endpoint = settings.origin(reference.domain());
-        let remote = Remote::connect(&endpoint, &reference, options.login.as_ref(), true).await?;
+        let remote = Remote::connect(&endpoint, reference, options.login.as_ref(), true).await?;
         for layer in &image.layers {
             progress(Progress::layer(digest::short(&layer.diff_id), "Preparing"));
         }
         for layer in image.layers.iter().skip(UPLOADS) {
             progress(Progress::layer(digest::short(&layer.diff_id), "Waiting"));
         }
-        let elsewhere = self.elsewhere(&reference)?;
+        let elsewhere = self.elsewhere(reference)?;
         let layers: Vec<Blob> = futures_util::stream::iter(&image.layers)
             .map(|layer| self.push_layer(&remote, layer, elsewhere.get(&layer.diff_id), progress))
             .buffered(UPLOADS)
@@ -84,20 +100,14 @@ impl Store {
             .await
             .map_err(push_error)?;
         }
-        let (manifest, media_type) = self.push_manifest(&image, config.len(), &layers)?;
+        let (manifest, media_type) = self.push_manifest(image, config.len(), &layers)?;
         let (digest, size) = (sha256(&manifest), manifest.len());
         retrying(|_| {}, || remote.put_manifest(&tag, &manifest, media_type))
             .await
             .map_err(push_error)?;
-        let manifest_digest = self.put_blob(&manifest)?;
-        self.add_raw(
-            &config,
-            &[reference.with_digest(&digest)?],
-            None,
-            Some(&manifest_digest),
-        )?;
+        let kept = self.put_blob(&manifest)?;
         progress(Progress::line(format!("{tag}: digest: {digest} size: {size}")));
-        Ok(digest)
+        Ok((digest, kept))
     }
 
     /// Returns, for layers, other repositories of the same registry that have them as they are here.
