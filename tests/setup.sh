@@ -53,6 +53,35 @@ if [ ! -s "$rootfs" ]; then
   mv "$cache/new.tar" "$rootfs"
 fi
 
+# Debian and the packages of real programs, for Dockerfiles that install them without a network.
+packages=$cache/debian-packages.tar
+if [ ! -s "$packages" ]; then
+  suite=$(. /etc/os-release && echo "${VERSION_CODENAME:-stable}")
+  fetch=$(mktemp)
+  # mmdebstrap calls it with the new root. What apt knows of packages that are not there only costs time.
+  cat >"$fetch" <<'EOT'
+#!/bin/sh
+set -eu
+APT_CONFIG=$MMDEBSTRAP_APT_CONFIG apt-get -qq --yes --no-install-recommends --download-only install \
+  redis-server nginx memcached haproxy python3-pip python3-venv python3-setuptools python3-wheel
+cd "$1/var"
+names=$(find cache/apt/archives -name '*.deb' -exec basename {} \; | sed 's/_.*//' | tr '\n' ' ')
+for list in lib/apt/lists/*_Packages; do
+  awk -v RS= -v ORS='\n\n' -v names="$names" \
+    'BEGIN { split(names, all, " "); for (i in all) keep[all[i]] } $2 in keep' "$list" >lib/apt/new
+  mv lib/apt/new "$list"
+done
+rm -f cache/apt/*.bin
+EOT
+  chmod +x "$fetch"
+  mmdebstrap --quiet --variant=minbase --skip=cleanup/apt \
+    --dpkgopt='path-exclude=/usr/share/man/*' --dpkgopt='path-exclude=/usr/share/locale/*' \
+    --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-include=/usr/share/doc/*/copyright' \
+    --customize-hook="$fetch" "$suite" "$cache/new.tar"
+  rm -f "$fetch"
+  mv "$cache/new.tar" "$packages"
+fi
+
 # A kernel for the virtual machine of tests/vm, unpacked; never installed.
 vm=$cache/vm
 if [ ! -d "$vm/kernel" ] && [ "$(dpkg --print-architecture)" = amd64 ]; then

@@ -9,8 +9,19 @@ use super::pulling::credentials;
 use crate::image::{Reference, known_registries};
 use crate::model::Build;
 
-/// Returns the logins as the Engine API takes them, if there are any. `dockerfile` is the text of what is built.
-pub fn registry_config(build: &Build, dockerfile: &str) -> Option<String> {
+/// Returns the logins as the Engine API takes them, if there are any.
+pub fn registry_config(logins: &BTreeMap<String, Value>) -> Option<String> {
+    let mut config = logins.clone();
+    // Docker's engine knows its own registry by another name.
+    if let Some(hub) = config.remove("docker.io") {
+        config.insert("https://index.docker.io/v1/".to_owned(), hub);
+    }
+    let text = serde_json::to_string(&config).ok().filter(|_| !config.is_empty())?;
+    Some(base64::engine::general_purpose::URL_SAFE.encode(text))
+}
+
+/// Returns the logins by registry. `dockerfile` is the text of what is built.
+pub fn logins(build: &Build, dockerfile: &str) -> BTreeMap<String, Value> {
     let mut names = named_in(dockerfile);
     names.extend(build.additional_contexts.values().filter_map(|place| {
         let image = place.strip_prefix("docker-image://")?;
@@ -38,12 +49,7 @@ pub fn registry_config(build: &Build, dockerfile: &str) -> Option<String> {
             config.insert(reference.domain().to_owned(), value);
         }
     }
-    // Docker's engine knows its own registry by another name.
-    if let Some(hub) = config.remove("docker.io") {
-        config.insert("https://index.docker.io/v1/".to_owned(), hub);
-    }
-    let text = serde_json::to_string(&config).ok().filter(|_| !config.is_empty())?;
-    Some(base64::engine::general_purpose::URL_SAFE.encode(text))
+    config
 }
 
 /// Returns what a Dockerfile takes from elsewhere: words after FROM, and of `--from=` and `from=`. Some are stages, which is no

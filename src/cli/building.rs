@@ -6,7 +6,8 @@ use std::path::PathBuf;
 use base64::Engine as _;
 use serde::Deserialize;
 
-use super::build_logins::registry_config;
+use super::build_logins::{logins, registry_config};
+use super::buildkit::{self, Trace};
 use super::commit::split_tag;
 use super::{CommandError, Context};
 use crate::build::context::{Context as BuildContext, ContextError};
@@ -114,24 +115,49 @@ async fn build_image(
     if engine.kind() == EngineKind::Embedded {
         return build_here(context, engine, project, service, build, wishes).await;
     }
-    refuse_what_the_engine_cannot(context, service, build)?;
+    let has_buildkit = buildkit::is_there(context, engine).await;
+    refuse_what_the_engine_cannot(context, service, build, has_buildkit)?;
+    let is_remote = crate::build::is_remote(&build.context);
     let files = files(project, build);
-    files.check()?;
+    if !is_remote {
+        files.check()?;
+    }
     let separator = if context.globals.compatibility { "_" } else { "-" };
     let image = project.image_name(service, separator);
-    let path = request(context, project, service, build, wishes, &files, &image);
-    let config = registry_config(build, &files.text());
+    let mut path = request(context, project, service, build, wishes, &files, &image);
+    let logins = logins(build, &if is_remote { String::new() } else { files.text() });
+    let session = match has_buildkit {
+        true => {
+            let secrets = secrets(context, project, service, build)?;
+            let agents = agents(context, service, build, wishes)?;
+            let session = engine.open_session(buildkit::given(secrets, agents, &logins)).await?;
+            path.push_str(&format!("&version=2&session={0}&buildid={0}", session.id));
+            Some(session)
+        }
+        false => {
+            path.push_str("&version=1");
+            None
+        }
+    };
+    let config = registry_config(&logins);
     let mut headers = vec![("content-type", "application/x-tar")];
     headers.extend(config.as_deref().map(|config| ("x-registry-config", config)));
-    let answer = engine
-        .upload(http::Method::POST, &path, &headers, move |upload| files.pack(upload))
-        .await
-        .map_err(|error| match error {
-            UploadError::Make(ContextError::Write(source)) => CommandError::from(ContextError::Write(source)),
-            UploadError::Make(error) => error.into(),
-            UploadError::Engine(error) => error.into(),
-        })?;
+    let answer = if is_remote {
+        path.push_str(&format!("&remote={}", percent_encode(&build.context)));
+        engine.post_with_headers(&path, &headers[1..]).await?
+    } else {
+        engine
+            .upload(http::Method::POST, &path, &headers, move |upload| files.pack(upload))
+            .await
+            .map_err(|error| match error {
+                UploadError::Make(ContextError::Write(source)) => CommandError::from(ContextError::Write(source)),
+                UploadError::Make(error) => error.into(),
+                UploadError::Engine(error) => error.into(),
+            })?
+    };
     let id = follow(context, &service.name, JsonLines::new(answer), wishes.quiet).await?;
+    // The builder asks for what it was given until it has ended.
+    drop(session);
     tag(engine, build, &id).await?;
     Ok(id)
 }
@@ -185,7 +211,7 @@ async fn build_here(
         "extraHosts": build.extra_hosts.to_list("="),
         "shmSize": build.shm_size.0.max(0),
         "contexts": contexts,
-        "secrets": secrets(context, project, service, build)?,
+        "secrets": encoded(secrets(context, project, service, build)?),
         "agents": agents(context, service, build, wishes)?,
         "ulimits": ulimits,
         "entitlements": build.entitlements,
@@ -193,7 +219,7 @@ async fn build_here(
         "cacheTo": caches(project, &build.cache_to, "dest="),
         "privileged": build.privileged,
     });
-    let config = registry_config(build, &dockerfile);
+    let config = registry_config(&logins(build, &dockerfile));
     let headers = config.as_deref().map(|config| ("x-registry-config", config));
     let answer = engine.post_json("/compose/build", headers.as_slice(), body).await?;
     let id = follow(context, &service.name, JsonLines::new(answer), wishes.quiet).await?;
@@ -211,13 +237,18 @@ fn caches(project: &Project, caches: &[String], key: &str) -> Vec<String> {
     caches.iter().map(whole).collect()
 }
 
-/// Returns the secrets of a build, in base64, by the name that its steps know.
+fn encoded(secrets: BTreeMap<String, Vec<u8>>) -> BTreeMap<String, String> {
+    let encode = |value| base64::engine::general_purpose::STANDARD.encode(value);
+    secrets.into_iter().map(|(id, value)| (id, encode(value))).collect()
+}
+
+/// Returns the secrets of a build by the name that its steps know.
 fn secrets(
     context: &Context,
     project: &Project,
     service: &Service,
     build: &Build,
-) -> Result<BTreeMap<String, String>, CommandError> {
+) -> Result<BTreeMap<String, Vec<u8>>, CommandError> {
     let mut secrets = BTreeMap::new();
     for reference in &build.secrets {
         let Some(secret) = project.secrets.get(&reference.source) else {
@@ -254,7 +285,7 @@ fn secrets(
         } else {
             &reference.target
         };
-        secrets.insert(id.clone(), base64::engine::general_purpose::STANDARD.encode(value));
+        secrets.insert(id.clone(), value);
     }
     Ok(secrets)
 }
@@ -349,15 +380,28 @@ async fn tag(engine: &Engine, build: &Build, id: &str) -> Result<(), CommandErro
     Ok(())
 }
 
-/// Names what the classic build request has no words for, rather than leaving it out in silence.
-fn refuse_what_the_engine_cannot(context: &Context, service: &Service, build: &Build) -> Result<(), CommandError> {
+/// Names what a build request has no words for, rather than leaving it out in silence.
+fn refuse_what_the_engine_cannot(
+    context: &Context,
+    service: &Service,
+    build: &Build,
+    has_buildkit: bool,
+) -> Result<(), CommandError> {
+    for cache in &build.cache_to {
+        if !has_buildkit || !buildkit::is_inline(cache) {
+            stream::warn(format_args!(
+                "service \"{}\": this engine does not export build caches: cache_to {cache:?} has no effect",
+                service.name
+            ));
+        }
+    }
     let asked = [
-        (!build.secrets.is_empty(), "secrets"),
-        (!build.ssh.0.is_empty(), "ssh"),
+        (!has_buildkit && !build.secrets.is_empty(), "secrets"),
+        (!has_buildkit && !build.ssh.0.is_empty(), "ssh"),
         (!build.additional_contexts.is_empty(), "additional_contexts"),
         (build.platforms.len() > 1, "platforms (more than one)"),
         (
-            crate::build::is_remote(&build.context),
+            !has_buildkit && crate::build::is_remote(&build.context),
             "a context that is not a local directory",
         ),
     ];
@@ -391,12 +435,14 @@ fn request(
         ("dockerfile", files.dockerfile_name()),
         (
             "buildargs",
-            json(serde_json::json!(arguments(context, project, build, wishes))),
+            json(serde_json::json!(with_inline_cache(
+                build,
+                arguments(context, project, build, wishes)
+            ))),
         ),
         ("labels", json(serde_json::json!(labels))),
         ("rm", "1".to_owned()),
         ("forcerm", "1".to_owned()),
-        ("version", "1".to_owned()),
     ];
     let mut add = |name, value: &str| {
         if !value.is_empty() {
@@ -420,7 +466,12 @@ fn request(
         add("memory", &wishes.memory.to_string());
     }
     if !build.cache_from.is_empty() {
-        add("cachefrom", &json(serde_json::json!(build.cache_from)));
+        let images: Vec<String> = build
+            .cache_from
+            .iter()
+            .filter_map(|cache| buildkit::image_of(cache))
+            .collect();
+        add("cachefrom", &json(serde_json::json!(images)));
     }
     for host in build.extra_hosts.to_list(":") {
         add("extrahosts", &host);
@@ -473,6 +524,17 @@ fn arguments(
     arguments
 }
 
+/// Docker's engine is asked for a cache in the image by an argument.
+fn with_inline_cache(
+    build: &Build,
+    mut arguments: BTreeMap<String, Option<String>>,
+) -> BTreeMap<String, Option<String>> {
+    if build.cache_to.iter().any(|cache| buildkit::is_inline(cache)) {
+        arguments.insert("BUILDKIT_INLINE_CACHE".to_owned(), Some("1".to_owned()));
+    }
+    arguments
+}
+
 /// What the engine tells while it builds.
 #[derive(Deserialize)]
 struct News {
@@ -490,6 +552,7 @@ struct News {
 async fn follow(context: &Context, service: &str, mut news: JsonLines, quiet: bool) -> Result<String, CommandError> {
     let mut id = String::new();
     let mut said = String::new();
+    let mut trace = Trace::default();
     let is_plain = context.progress.mode() == Mode::Plain && !quiet;
     let is_live = context.progress.mode() == Mode::Terminal && !quiet;
     while let Some(line) = news.next::<News>().await {
@@ -510,7 +573,10 @@ async fn follow(context: &Context, service: &str, mut news: JsonLines, quiet: bo
         {
             built.clone_into(&mut id);
         }
-        let mut text = line.stream;
+        let mut text = match line.aux {
+            Some(serde_json::Value::String(aux)) if line.id == "moby.buildkit.trace" => trace.lines(&aux),
+            _ => line.stream,
+        };
         if text.is_empty() && !line.status.is_empty() && line.id.is_empty() {
             text = format!("{}\n", line.status);
         }

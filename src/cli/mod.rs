@@ -12,6 +12,7 @@ mod bridge;
 mod build;
 mod build_logins;
 mod building;
+mod buildkit;
 mod commit;
 mod completion;
 mod config;

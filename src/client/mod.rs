@@ -8,6 +8,8 @@ mod error;
 pub mod events;
 pub mod labels;
 mod launch;
+pub mod protobuf;
+pub mod session;
 pub mod stream;
 mod transport;
 

@@ -106,12 +106,7 @@ fn started(project: &Project, service: &str) -> String {
 
 /// Returns the file system that `tests/setup.sh` made.
 fn debian_rootfs() -> Option<PathBuf> {
-    let cache = std::env::var_os("COMPOSE_TEST_CACHE").map(PathBuf::from).or_else(|| {
-        let base = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
-        base.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache")))
-            .map(|base| base.join("compose-tests"))
-    })?;
-    let rootfs = cache.join("debian-postgresql.tar");
+    let rootfs = support::cache_directory().join("debian-postgresql.tar");
     support::available("debian-postgresql.tar (run tests/setup.sh)", rootfs.is_file()).then_some(rootfs)
 }
 

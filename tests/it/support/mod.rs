@@ -238,6 +238,15 @@ pub fn binary() -> PathBuf {
     PathBuf::from(env!("CARGO_BIN_EXE_compose"))
 }
 
+/// Returns the directory where `tests/setup.sh` keeps what it makes.
+pub fn cache_directory() -> PathBuf {
+    let given = |name: &str| std::env::var_os(name).map(PathBuf::from);
+    let base = || given("XDG_CACHE_HOME").or_else(|| Some(given("HOME")?.join(".cache")));
+    given("COMPOSE_TEST_CACHE")
+        .or_else(|| Some(base()?.join("compose-tests")))
+        .unwrap_or_default()
+}
+
 /// Returns whether a test that needs `what` may run. Where it may not, the test skips loudly, and fails under CI.
 pub fn available(what: &str, is_there: bool) -> bool {
     if !is_there {
