@@ -50,11 +50,20 @@ const LAYOUT: Layout<'_> = Layout {
         ("Command", "COMMAND"),
         ("CreatedAt", "CREATED AT"),
         ("ID", "CONTAINER ID"),
-        ("LocalVolumes", "LOCAL VOLUMES"),
         ("RunningFor", "CREATED"),
         ("Name", "NAME"),
+        // What docker compose has no heading for.
+        ("ExitCode", "<no value>"),
+        ("Health", "<no value>"),
+        ("LocalVolumes", "<no value>"),
+        ("Mounts", "<no value>"),
+        ("Names", "<no value>"),
+        ("Networks", "<no value>"),
+        ("Publishers", "<no value>"),
     ],
     table: "{{.Name}}\t{{.Image}}\t{{.Command}}\t{{.Service}}\t{{.RunningFor}}\t{{.Status}}\t{{.Ports}}",
+    raw: "container_id: {{.ID}}\nimage: {{.Image}}\ncommand: {{.Command}}\ncreated_at: {{.CreatedAt}}\nstate: {{- pad .State 1 0}}\nstatus: {{- pad .Status 1 0}}\nnames: {{.Names}}\nlabels: {{- pad .Labels 1 0}}\nports: {{- pad .Ports 1 0}}\n",
+    kind: "*formatter.ContainerContext",
 };
 
 /// Lists the project's containers.
@@ -65,6 +74,7 @@ pub async fn run(mut args: Args, context: &Context) -> Result<ExitCode, CommandE
                 return Err(CommandError::message("arguments to --filter should be in form KEY=VAL"));
             }
             Some(("status", status)) => args.status.push(status.to_owned()),
+            Some(("source", _)) => return Err(CommandError::message("not implemented")),
             Some((name, _)) => return Err(CommandError::message(format!("unknown filter {name}"))),
         }
     }

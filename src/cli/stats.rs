@@ -50,6 +50,8 @@ const LAYOUT: Layout<'_> = Layout {
         ("NetIO", "NET I/O"),
     ],
     table: "{{.ID}}\t{{.Name}}\t{{.CPUPerc}}\t{{.MemUsage}}\t{{.MemPerc}}\t{{.NetIO}}\t{{.BlockIO}}\t{{.PIDs}}",
+    raw: "",
+    kind: "*container.statsContext",
 };
 
 /// How often the table is drawn anew.

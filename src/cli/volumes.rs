@@ -35,6 +35,8 @@ pub struct Args {
 const LAYOUT: Layout<'_> = Layout {
     headings: &[("Name", "VOLUME NAME")],
     table: "{{.Driver}}\t{{.Name}}",
+    raw: "",
+    kind: "*volume.volumeContext",
 };
 
 /// Lists the project's volumes.

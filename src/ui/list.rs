@@ -11,6 +11,10 @@ pub struct Layout<'a> {
     pub headings: &'a [(&'a str, &'a str)],
     /// The template of the table that is shown when nothing else is asked for.
     pub table: &'a str,
+    /// The template of `raw`, where that is a format.
+    pub raw: &'a str,
+    /// What Go calls a row, as errors in templates name it.
+    pub kind: &'a str,
 }
 
 /// Prints `rows` as `format` says: `""` or `table`, `table TEMPLATE`, `json`, or a template.
@@ -23,6 +27,7 @@ pub fn render(
     let (is_table, format) = match format {
         "" | "table" => (true, layout.table),
         "json" => (false, "{{json .}}"),
+        "raw" if !layout.raw.is_empty() => (false, layout.raw),
         format => match format.strip_prefix("table") {
             Some(template) => (true, template.trim()),
             None => (false, format.trim()),
@@ -47,7 +52,8 @@ pub fn render(
         text.push('\n');
     }
     for row in rows {
-        text.push_str(&template.render(row, methods)?);
+        let row = template.render(row, methods).map_err(|error| error.of(layout.kind));
+        text.push_str(&row?);
         text.push('\n');
     }
     Ok(if is_table { table::align(&text, 10, 3) } else { text })
@@ -63,6 +69,8 @@ mod tests {
         let layout = Layout {
             headings: &[("Name", "NAME"), ("ID", "CONTAINER ID")],
             table: "{{.Name}}\t{{.ID}}",
+            raw: "",
+            kind: "*list.Row",
         };
         let rows = [json!({"Name": "a", "ID": "1"}), json!({"Name": "b", "ID": "2"})];
         let methods = |_: &Value, name: &str, _: &[Value]| (name == "Label").then(|| json!("x"));
@@ -82,6 +90,6 @@ mod tests {
         );
         assert_eq!(list("{{.Name}}"), "a\nb\n");
         assert_eq!(list("table {{.Label \"com.my-label\"}}"), "my label\nx\nx\n");
-        assert!(list("{{.Nope}}").contains("can't evaluate field Nope"));
+        assert!(list("{{.Nope}}").contains("can't evaluate field Nope in type *list.Row"));
     }
 }

@@ -103,11 +103,8 @@ impl State<'_> {
             Value::Null => Vec::new(),
             Value::String(text) if text.is_empty() => Vec::new(),
             other => {
-                return Err(TemplateError::Execute {
-                    line: pipeline.line,
-                    text: "range".to_owned(),
-                    reason: format!("range can't iterate over {}", functions::display(&other)),
-                });
+                let reason = format!("range can't iterate over {}", functions::display(&other));
+                return Err(TemplateError::execute(pipeline.line, "range", reason));
             }
         };
         if items.is_empty() {
@@ -168,11 +165,7 @@ impl State<'_> {
             arguments.push(self.operand(operand, dot, line)?);
         }
         arguments.extend(piped);
-        let fail = |text: &str, reason: String| TemplateError::Execute {
-            line,
-            text: text.to_owned(),
-            reason,
-        };
+        let fail = |text: &str, reason: String| TemplateError::execute(line, text, reason);
         match first {
             Operand::Function(name) => functions::call(name, &arguments)
                 .map_err(|reason| fail(name, format!("error calling {name}: {reason}"))),
@@ -196,11 +189,8 @@ impl State<'_> {
     fn operand(&mut self, operand: &Operand, dot: &Value, line: usize) -> Result<Value, TemplateError> {
         match operand {
             Operand::Literal(value) => Ok(value.clone()),
-            Operand::Function(name) => functions::call(name, &[]).map_err(|reason| TemplateError::Execute {
-                line,
-                text: name.clone(),
-                reason: format!("error calling {name}: {reason}"),
-            }),
+            Operand::Function(name) => functions::call(name, &[])
+                .map_err(|reason| TemplateError::execute(line, name, format!("error calling {name}: {reason}"))),
             Operand::Field(names) => self.fields(dot.clone(), names, line),
             Operand::Variable(name, names) => {
                 let value = self
@@ -228,11 +218,12 @@ impl State<'_> {
             value = match found.or_else(|| (self.methods)(&value, name, &[])) {
                 Some(found) => found,
                 None => {
-                    return Err(TemplateError::Execute {
+                    let text = format!(".{}", names.join("."));
+                    return Err(TemplateError::execute(
                         line,
-                        text: format!(".{}", names.join(".")),
-                        reason: format!("can't evaluate field {name}"),
-                    });
+                        text,
+                        format!("can't evaluate field {name}"),
+                    ));
                 }
             };
         }

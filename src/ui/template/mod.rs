@@ -17,14 +17,56 @@ pub use evaluate::Methods;
 pub enum TemplateError {
     #[error("template parsing error: template: :{line}: {reason}")]
     Parse { line: usize, reason: String },
-    #[error("template: :{line}: executing \"\" at <{text}>: {reason}")]
-    Execute { line: usize, text: String, reason: String },
+    #[error("template parsing error: template: :{line}:{column}: executing \"\" at <{text}>: {reason}")]
+    Execute {
+        line: usize,
+        column: usize,
+        text: String,
+        reason: String,
+    },
+}
+
+impl TemplateError {
+    fn execute(line: usize, text: impl Into<String>, reason: String) -> Self {
+        Self::Execute {
+            line,
+            column: 0,
+            text: text.into(),
+            reason,
+        }
+    }
+
+    /// Adds where in the template the words stand that could not be filled in; of a chain of fields, the last.
+    fn placed(mut self, template: &str) -> Self {
+        if let Self::Execute { line, column, text, .. } = &mut self
+            && let Some(source) = template.lines().nth(line.saturating_sub(1))
+        {
+            let is_whole = |end: usize| !source[end..].starts_with(|next: char| next.is_alphanumeric() || next == '_');
+            let mut places = source.match_indices(text.as_str()).map(|(start, _)| start + text.len());
+            if let Some(end) = places.find(|end| is_whole(*end)) {
+                *column = end - text.len() + text.rfind('.').unwrap_or(0);
+            }
+        }
+        self
+    }
+
+    /// Adds what Go calls the data whose field was asked for.
+    pub fn of(mut self, kind: &str) -> Self {
+        if let Self::Execute { text, reason, .. } = &mut self
+            && let Some(field) = reason.strip_prefix("can't evaluate field ")
+        {
+            let is_row = text.strip_prefix('.') == Some(field) || text.starts_with(&format!(".{field}."));
+            reason.push_str(&format!(" in type {}", if is_row { kind } else { "string" }));
+        }
+        self
+    }
 }
 
 /// A template that was read.
 #[derive(Debug)]
 pub struct Template {
     nodes: Vec<parse::Node>,
+    text: String,
 }
 
 impl Template {
@@ -32,13 +74,14 @@ impl Template {
     pub fn parse(text: &str) -> Result<Self, TemplateError> {
         Ok(Self {
             nodes: parse::parse(text)?,
+            text: text.to_owned(),
         })
     }
 
     /// Fills the template in with `data`. `methods` answers what is asked of the data with arguments, such as
     /// `.Label "name"`.
     pub fn render(&self, data: &Value, methods: Methods<'_>) -> Result<String, TemplateError> {
-        evaluate::render(&self.nodes, data, methods)
+        evaluate::render(&self.nodes, data, methods).map_err(|error| error.placed(&self.text))
     }
 }
 
@@ -137,11 +180,15 @@ mod tests {
             ),
             (
                 "{{.Nope}}",
-                "template: :1: executing \"\" at <.Nope>: can't evaluate field Nope",
+                "template parsing error: template: :1:2: executing \"\" at <.Nope>: can't evaluate field Nope",
+            ),
+            (
+                "a\nb {{.Map.x.Nope}}",
+                "template parsing error: template: :2:10: executing \"\" at <.Map.x.Nope>: can't evaluate field x",
             ),
             (
                 "{{index .Networks 7}}",
-                "template: :1: executing \"\" at <index>: error calling index: index out of range: 7",
+                "template parsing error: template: :1:2: executing \"\" at <index>: error calling index: index out of range: 7",
             ),
         ] {
             assert_eq!(render(template), Err(expected.to_owned()), "{template}");
