@@ -144,6 +144,11 @@ pub enum Action {
     Start {
         target: Target,
     },
+    /// Starts a container that is neither running nor stopped, such as one that is paused, while others are created:
+    /// what the engine says of it ends the command.
+    Revive {
+        container: Container,
+    },
     Stop {
         container: Container,
         timeout: Option<i64>,
@@ -197,6 +202,7 @@ impl Action {
             Self::Rename { .. } => "RenameContainer",
             Self::PreStart { .. } => "RunPreStart",
             Self::Start { .. } => "StartContainer",
+            Self::Revive { .. } => "ReviveContainer",
             Self::Stop { .. } => "StopContainer",
             Self::Remove { .. } => "RemoveContainer",
             Self::Restart { .. } => "RestartContainer",

@@ -417,6 +417,31 @@ fn a_container_that_shares_a_namespace_follows_its_provider() {
 }
 
 #[test]
+fn a_container_that_neither_runs_nor_stands_is_started_at_once() {
+    let project = project(&["web"]);
+    let mut observed = observed(&project);
+    observed.containers[0].state = State::Paused;
+    assert_eq!(
+        plan(&project, &observed, &Options::default()),
+        "[] -> #1 service:web:1, ReviveContainer, neither runs nor stands\n-- start\n\
+         [] -> #2 service:web:1, StartContainer, not running\n"
+    );
+}
+
+#[test]
+fn a_network_of_nobody_knows_whom_is_warned_of_before_it_is_refused() {
+    let project = project(&["web"]);
+    let mut observed = observed(&project);
+    observed.networks[0].labels.clear();
+    assert_eq!(
+        plan(&project, &observed, &Options::default()),
+        "warning: a network with name p_default exists but was not created by compose.\nSet `external: true` to use an \
+         existing network\nrefused: network p_default was found but has incorrect label com.docker.compose.network set to \
+         \"\" (expected: \"default\")\n"
+    );
+}
+
+#[test]
 fn what_is_external_must_be_there() {
     let mut with_network = project(&["web"]);
     with_network.networks.get_mut("default").unwrap().external = true;

@@ -14,7 +14,7 @@ use crate::model::{Hook, Project, Service};
 use crate::plan::create::files::{self, Kind};
 use crate::plan::create::{self, ContainerRequest, references};
 use crate::plan::observed::{Container, State};
-use crate::plan::operation::{Replica, Target};
+use crate::plan::operation::{Action, Replica, Target};
 use crate::ui::{Progress, Status, stream};
 
 impl Execution<'_> {
@@ -66,7 +66,7 @@ impl Execution<'_> {
         let mut name = replica.name.clone();
         if let Some(replaced) = replaces {
             own_labels.insert(labels::REPLACE.to_owned(), replaced.id.clone());
-            name = format!("{}_{name}", replaced.id.get(..12).unwrap_or(&replaced.id));
+            name = temporary_name(&replaced.id, &name);
         }
         let (body, warnings) = create::container(&ContainerRequest {
             project: self.project,
@@ -156,8 +156,38 @@ impl Execution<'_> {
         Ok(())
     }
 
+    /// Starts a container that is in a state in which the engine may have something against it.
+    pub(super) async fn revive(&self, container: &Container, progress: &Progress) -> Result<(), ExecutionError> {
+        let event = container.progress_id();
+        progress.event(&event, Status::Working, "", "Restart");
+        if !self.settings.dry_run {
+            let start = None::<StartContainerOptions>;
+            let started = self.engine.docker.start_container(&container.id, start).await;
+            started.map_err(ClientError::from)?;
+        }
+        self.set_state(&container.id, State::Running);
+        progress.event(&event, Status::Done, "", "Restarted");
+        Ok(())
+    }
+
+    /// Returns how a container that is started is shown.
+    fn started_name(&self, target: &Target) -> String {
+        let name = target.name();
+        if let Target::Created(index, _) = target
+            && self.settings.dry_run
+            && let Action::Create {
+                replaces: Some(replaced),
+                ..
+            } = &self.plan.operations[*index].action
+        {
+            // Nothing was renamed, so it still has the name it was to be made under.
+            return format!("Container {}", temporary_name(&replaced.id, name));
+        }
+        format!("Container {name}")
+    }
+
     pub(super) async fn start(&self, target: &Target, progress: &Progress) -> Result<(), ExecutionError> {
-        let event = format!("Container {}", target.name());
+        let event = self.started_name(target);
         let id = match target {
             Target::Existing(container) => Some(container.id.clone()),
             Target::Created(index, _) => self.created(*index),
@@ -428,6 +458,11 @@ pub fn links(
         }
     }
     links
+}
+
+/// Returns the name of a container that is made beside the one it replaces.
+fn temporary_name(replaced: &str, name: &str) -> String {
+    format!("{}_{name}", replaced.get(..12).unwrap_or(replaced))
 }
 
 fn seconds(timeout: Option<i64>) -> Option<i32> {

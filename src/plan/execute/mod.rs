@@ -123,6 +123,8 @@ struct Containers {
     services: BTreeMap<String, Vec<Container>>,
     /// The ids of the containers that operations created.
     created: BTreeMap<usize, String>,
+    /// What is shown once all operations of the stage have succeeded.
+    held: Vec<(String, &'static str)>,
 }
 
 impl<'e> Execution<'e> {
@@ -149,7 +151,7 @@ impl<'e> Execution<'e> {
             settings,
             state: Mutex::new(Containers {
                 services,
-                created: BTreeMap::new(),
+                ..Containers::default()
             }),
             slots: Semaphore::new(settings.parallel.unwrap_or(Semaphore::MAX_PERMITS).max(1)),
         }
@@ -255,8 +257,14 @@ impl<'e> Execution<'e> {
                 }
             }
         }
+        let held = std::mem::take(&mut self.lock().held);
         match errors.len() {
-            0 => Ok(()),
+            0 => {
+                for (id, text) in held {
+                    progress.event(id, Status::Done, "", text);
+                }
+                Ok(())
+            }
             1 => Err(errors.remove(0)),
             _ if self.settings.keep_going => Err(ExecutionError::Several(errors)),
             // Later failures follow from the first.
@@ -318,6 +326,7 @@ impl<'e> Execution<'e> {
                 first,
             } => self.pre_start(service, targets, *first, progress).await,
             Action::Start { target } => self.start(target, progress).await,
+            Action::Revive { container } => self.revive(container, progress).await,
             Action::Stop {
                 container,
                 timeout,
@@ -332,17 +341,29 @@ impl<'e> Execution<'e> {
             Action::Restart { container, timeout } => self.restart(container, *timeout, progress).await,
             Action::Kill { container, signal } => self.kill(container, signal, progress).await,
             Action::Pause { container } => {
-                let pause = async { Ok(self.engine.docker.pause_container(&container.id).await?) };
-                self.simple(container.progress_id(), ["", "Paused"], pause, progress)
-                    .await
+                let pause = self.engine.docker.pause_container(&container.id);
+                self.freeze(container, "Paused", pause).await
             }
             Action::Unpause { container } => {
-                let unpause = async { Ok(self.engine.docker.unpause_container(&container.id).await?) };
-                self.simple(container.progress_id(), ["", "Unpaused"], unpause, progress)
-                    .await
+                let unpause = self.engine.docker.unpause_container(&container.id);
+                self.freeze(container, "Unpaused", unpause).await
             }
             Action::Wait { .. } => Ok(()),
         }
+    }
+
+    /// Pauses or unpauses, which is shown only if it can be done with all containers.
+    async fn freeze(
+        &self,
+        container: &Container,
+        text: &'static str,
+        request: impl Future<Output = Result<(), bollard::errors::Error>>,
+    ) -> Result<(), ExecutionError> {
+        if !self.settings.dry_run {
+            request.await.map_err(ClientError::from)?;
+        }
+        self.lock().held.push((container.progress_id(), text));
+        Ok(())
     }
 
     /// Shows that something begins, does it unless nothing is to be done, and shows that it ended.
@@ -353,16 +374,11 @@ impl<'e> Execution<'e> {
         request: impl Future<Output = Result<(), ClientError>>,
         progress: &Progress,
     ) -> Result<(), ExecutionError> {
-        let shown = !begins.is_empty();
-        if shown {
-            progress.event(&id, Status::Working, "", begins);
-        }
+        progress.event(&id, Status::Working, "", begins);
         if !self.settings.dry_run
             && let Err(error) = request.await
         {
-            if shown {
-                progress.event(&id, Status::Error, "", "Error");
-            }
+            progress.event(&id, Status::Error, "", "Error");
             return Err(error.into());
         }
         progress.event(&id, Status::Done, "", ended);

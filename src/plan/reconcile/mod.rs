@@ -134,7 +134,14 @@ pub fn reconcile(
     let graph = start_graph(project)?;
     let mut reconciler = Reconciler::new(project, observed, options);
     for (key, network) in &project.networks {
-        reconciler.network(key, network)?;
+        match reconciler.network(key, network) {
+            // Whose network it is has been warned of by then.
+            Err(foreign @ PlanError::NetworkLabel { .. }) => {
+                reconciler.plan.refusal = Some(foreign);
+                return Ok(reconciler.plan);
+            }
+            other => other?,
+        }
     }
     for (key, volume) in &project.volumes {
         match reconciler.volume(key, volume, confirm) {
@@ -147,19 +154,24 @@ pub fn reconcile(
         }
     }
     reconciler.orphans();
+    let surroundings = reconciler.plan.operations.len();
     let order = with_containers(project, &graph);
     for service in &order {
         match reconciler.service(service) {
-            // The others are looked at meanwhile, but nothing of them is changed.
+            // What is around containers is made by then; the others are looked at, but nothing of them is changed.
             Err(refusal @ PlanError::ScaledContainerName { .. }) => reconciler.plan.refusal = Some(refusal),
             other => other?,
         }
     }
     if let Some(PlanError::ScaledContainerName { service, .. }) = &reconciler.plan.refusal {
         let unreached = graph.with_dependents([service.as_str()]);
-        reconciler.plan.operations.retain(|operation| match &operation.action {
-            Action::Keep { container } => !unreached.contains(container.service.as_str()),
-            _ => false,
+        let mut index = 0;
+        reconciler.plan.operations.retain(|operation| {
+            index += 1;
+            match &operation.action {
+                Action::Keep { container } => !unreached.contains(container.service.as_str()),
+                _ => index <= surroundings,
+            }
         });
         return Ok(reconciler.plan);
     }

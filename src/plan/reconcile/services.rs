@@ -75,12 +75,22 @@ impl Reconciler<'_> {
                 targets.push(Target::Created(created, replica));
                 settled.push(rename);
             } else {
-                if container.state == State::Running {
-                    let keep = Action::Keep {
-                        container: container.clone(),
-                    };
-                    self.plan
-                        .add(Stage::Create, keep, subject(&container), "up to date", []);
+                let subject = subject(&container);
+                match container.state {
+                    State::Running => {
+                        let container = container.clone();
+                        let keep = Action::Keep { container };
+                        self.plan.add(Stage::Create, keep, subject, "up to date", []);
+                    }
+                    State::Created | State::Restarting | State::Exited => {}
+                    // docker/compose pkg/compose/convergence.go: whatever is in another state is started at once.
+                    State::Paused | State::Removing | State::Dead => {
+                        let container = container.clone();
+                        let revive = Action::Revive { container };
+                        let after = cleared.clone();
+                        self.plan
+                            .add(Stage::Create, revive, subject, "neither runs nor stands", after);
+                    }
                 }
                 targets.push(Target::Existing(container));
             }
