@@ -40,7 +40,7 @@ impl Default for ImageWishes<'_> {
 impl ImageWishes<'_> {
     /// Writes the wishes into the services' pull policies.
     // docker/compose cmd/compose/create.go: createOptions.Apply
-    pub fn apply(&self, project: &mut Project, separator: &str) -> Result<(), CommandError> {
+    pub fn apply(&self, project: &mut Project) -> Result<(), CommandError> {
         let policy = match self.pull {
             "" | "policy" => None,
             "always" | "never" | "build" | "missing" | "if_not_present" => Some(self.pull),
@@ -53,7 +53,6 @@ impl ImageWishes<'_> {
         };
         let names: Vec<String> = project.services.keys().cloned().collect();
         for name in names {
-            let image = project.image_name(&project.services[&name], separator);
             let Some(service) = project.services.get_mut(&name) else {
                 continue;
             };
@@ -62,10 +61,6 @@ impl ImageWishes<'_> {
             }
             if self.build && service.build.is_some() {
                 service.pull_policy = "build".to_owned();
-            }
-            if self.no_build {
-                service.build = None;
-                service.image = image;
             }
         }
         Ok(())
@@ -102,7 +97,8 @@ impl Converge {
         provide(context, &mut project).await?;
         let engine = context.engine().await?;
         let mut observed = observe(&engine, &project, options.separator).await?;
-        ensure_images(context, &engine, &project, &mut observed, images, options.separator).await?;
+        let all = |_: &Service| true;
+        ensure_images(context, &engine, &project, all, &mut observed, images).await?;
         let plan = reconcile(&project, &observed, &options, &mut lifecycle::answers(yes))?;
         lifecycle::announce(context, &plan);
         let settings = lifecycle::settings(context, &engine);
@@ -154,8 +150,7 @@ pub fn local_source(image: &str) -> Option<Source> {
 }
 
 /// Returns the images of `pre_start` steps that have one of their own, each as a service that would be made from it.
-fn step_images(project: &Project) -> impl Iterator<Item = Service> {
-    let services = project.services.values();
+fn step_images<'p>(services: impl Iterator<Item = &'p Service>) -> impl Iterator<Item = Service> {
     services.flat_map(|service| {
         let steps = service.pre_start.iter().filter(|step| !step.image.is_empty());
         steps.map(|step| Service {
@@ -173,7 +168,7 @@ pub async fn observe(engine: &Engine, project: &Project, separator: &str) -> Res
         .services
         .values()
         .map(|service| project.image_name(service, separator))
-        .chain(step_images(project).map(|step| step.image))
+        .chain(step_images(project.services.values()).map(|step| step.image))
         .collect();
     let question = Question {
         project: &project.name,
@@ -185,22 +180,24 @@ pub async fn observe(engine: &Engine, project: &Project, separator: &str) -> Res
     Ok(Observed::collect(engine, &question).await?)
 }
 
-/// Pulls and builds the images that are wanted anew or missing.
+/// Pulls and builds the images that are wanted anew or missing, of those services that `is_chosen` says.
 pub async fn ensure_images(
     context: &Context,
     engine: &Engine,
     project: &Project,
+    is_chosen: impl Fn(&Service) -> bool,
     observed: &mut Observed,
     wishes: &ImageWishes<'_>,
-    separator: &str,
 ) -> Result<(), CommandError> {
+    let separator = lifecycle::separator(context);
+    let chosen: Vec<&Service> = project.services.values().filter(|service| is_chosen(service)).collect();
     let there = |service: &Service| observed.images.get(&project.image_name(service, separator));
     let now = jiff::Timestamp::now().as_second();
     let mut renewed = BTreeSet::new();
-    let of_steps: Vec<Service> = step_images(project).collect();
-    let pulled: Vec<&Service> = project
-        .services
-        .values()
+    let of_steps: Vec<Service> = step_images(chosen.iter().copied()).collect();
+    let pulled: Vec<&Service> = chosen
+        .iter()
+        .copied()
         .chain(&of_steps)
         .filter(|service| must_pull(service, there(service).map(|image| image.tagged), now))
         .collect();
@@ -211,12 +208,11 @@ pub async fn ensure_images(
             .images
             .extend(observed::images(engine, renewed.iter().map(String::as_str)).await?);
     }
-    let built: Vec<&Service> = project
-        .services
-        .values()
+    let built: Vec<&Service> = chosen
+        .into_iter()
         .filter(|service| {
             let is_there = observed.images.contains_key(&project.image_name(service, separator));
-            service.build.is_some() && (service.pull_policy == "build" || !is_there)
+            !wishes.no_build && service.build.is_some() && (service.pull_policy == "build" || !is_there)
         })
         .collect();
     if !built.is_empty() {

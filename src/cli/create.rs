@@ -66,7 +66,7 @@ pub async fn run(args: Args, context: &Context) -> Result<ExitCode, CommandError
             quiet_pull: args.quiet_pull,
             quiet_build: false,
         };
-        images.apply(&mut project, lifecycle::separator(context))?;
+        images.apply(&mut project)?;
         lifecycle::apply_scale(&mut project, &args.scale)?;
         let recreate = Recreate::from_flags(args.force_recreate, args.no_recreate);
         let options = Options {

@@ -174,7 +174,7 @@ async fn prepare(args: &Args, context: &Context) -> Result<Prepared, CommandErro
         quiet_pull: args.quiet_pull || args.quiet,
         quiet_build: args.quiet_build || args.quiet,
     };
-    images.apply(&mut project, separator)?;
+    images.apply(&mut project)?;
     converge::absolute_images(&mut project);
     let mut service = project.service(&args.service)?.clone();
     args.apply(&mut service, &project, context)?;
@@ -184,7 +184,7 @@ async fn prepare(args: &Args, context: &Context) -> Result<Prepared, CommandErro
     service.tty = tty;
     service.stdin_open = interactive;
 
-    let converge = dependencies(args, context, project, &images).await?;
+    let mut converge = dependencies(args, context, project, &images).await?;
     let execution = converge.execution();
     context.progress.begin("Running");
     let dependencies = execution.run_all(&context.progress).await;
@@ -192,6 +192,16 @@ async fn prepare(args: &Args, context: &Context) -> Result<Prepared, CommandErro
     dependencies?;
     let containers = execution.containers();
     drop(execution);
+    // Only now, when what it needs is there: networks stay even if the image cannot be had.
+    converge::ensure_images(
+        context,
+        &converge.engine,
+        &converge.project,
+        |candidate| candidate.name == args.service,
+        &mut converge.observed,
+        &images,
+    )
+    .await?;
     if !args.no_deps {
         await_dependencies(&converge, &service, containers.clone()).await?;
     }
@@ -265,7 +275,8 @@ async fn dependencies(
     converge::provide(context, &mut project).await?;
     let engine = context.engine().await?;
     let mut observed = converge::observe(&engine, &project, separator).await?;
-    converge::ensure_images(context, &engine, &project, &mut observed, images, separator).await?;
+    let is_other = |service: &Service| service.name != args.service;
+    converge::ensure_images(context, &engine, &project, is_other, &mut observed, images).await?;
     let mut others = project.clone();
     others.disable_service(&args.service);
     let options = Options {
@@ -505,7 +516,10 @@ impl Args {
         for file in &self.env_from_file {
             let path = context.absolute(file);
             let text = std::fs::read_to_string(&path).map_err(|error| {
-                CommandError::message(format!("couldn't read env file {}: {error}", path.display()))
+                CommandError::message(match error.kind() {
+                    std::io::ErrorKind::NotFound => format!("open {file}: no such file or directory"),
+                    _ => format!("couldn't read env file {}: {error}", path.display()),
+                })
             })?;
             let mut sources = Sources::default();
             let source = sources.add(path.display().to_string(), text);

@@ -144,7 +144,7 @@ pub async fn run(mut args: Args, context: &Context) -> Result<ExitCode, CommandE
         quiet_pull: args.quiet_pull,
         quiet_build: args.quiet_build,
     };
-    images.apply(&mut project, separator)?;
+    images.apply(&mut project)?;
     lifecycle::apply_scale(&mut project, &args.scale)?;
     if args.no_deps {
         project = project.with_selected_services(&args.services, Dependencies::Ignore)?;
