@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::{CommandError, Context, pushing};
 use crate::client::labels;
 use crate::file::{LoadOptions, clean};
-use crate::image::{Artifact, PushOptions, Reference, Settings, push_artifact, sha256};
+use crate::image::{Artifact, PushOptions, Reference, Settings, copy_image, push_artifact, push_index, sha256};
 use crate::model::Project;
 use crate::ui::{Status, prompt, stream};
 use crate::yaml::{Node, Sources, parse};
@@ -55,12 +55,6 @@ pub async fn run(args: Args, context: &Context) -> Result<ExitCode, CommandError
             )));
         }
     };
-    if args.app {
-        return Err(CommandError::message(
-            "--app is not supported: images are not copied into the published application",
-        )
-        .hint("without it the files are published, and the images they name are pulled from where they are"));
-    }
     let reference = Reference::parse(&args.reference)?.tagged();
     let project = context
         .load_with(&LoadOptions {
@@ -97,13 +91,55 @@ pub async fn run(args: Args, context: &Context) -> Result<ExitCode, CommandError
             login: None,
             settings: Some(settings),
         };
-        if let Err(error) = push_artifact(&reference, &artifact, &options).await {
+        let published = async {
+            let digest = push_artifact(&reference, &artifact, &options).await?;
+            match args.app {
+                true => publish_images(&project, &reference, &artifact, &digest, &options).await,
+                false => Ok(()),
+            }
+        };
+        if let Err(error) = published.await {
             context.progress.event(&args.reference, Status::Error, "publishing", "");
-            return Err(error.into());
+            return Err(error);
         }
     }
     context.progress.event(&args.reference, Status::Done, "published", "");
     Ok(ExitCode::SUCCESS)
+}
+
+/// Copies the images of services to where the application is, and adds an index that ties them to it.
+async fn publish_images(
+    project: &Project,
+    reference: &Reference,
+    artifact: &Artifact,
+    digest: &str,
+    options: &PushOptions,
+) -> Result<(), CommandError> {
+    let images: BTreeSet<&str> = project
+        .services
+        .values()
+        .map(|service| service.image.as_str())
+        .collect();
+    let mut manifests = Vec::new();
+    for image in images.into_iter().filter(|image| !image.is_empty()) {
+        manifests.push(copy_image(&Reference::parse(image)?, reference, options).await?);
+    }
+    let taken = [Some(&artifact.manifest), artifact.fallback.as_ref()];
+    let taken = taken.into_iter().flatten().find(|manifest| sha256(manifest) == digest);
+    let index = json!({
+        "schemaVersion": 2,
+        "mediaType": "application/vnd.oci.image.index.v1+json",
+        "artifactType": PROJECT,
+        "manifests": manifests,
+        "subject": {
+            "mediaType": "application/vnd.oci.image.manifest.v1+json",
+            "digest": digest,
+            "size": taken.map_or(0, Vec::len),
+        },
+        "annotations": {"com.docker.compose.version": labels::COMPATIBLE_VERSION},
+    });
+    push_index(reference, &index, options).await?;
+    Ok(())
 }
 
 /// A version of the specification that says how artifacts look.
@@ -307,7 +343,7 @@ impl Files {
             match version {
                 Version::First => manifest["config"] = descriptor(EMPTY_CONFIG, b"{}", None),
                 Version::Second => {
-                    manifest["artifactType"] = json!("application/vnd.docker.compose.project");
+                    manifest["artifactType"] = json!(PROJECT);
                     manifest["config"] = descriptor("application/vnd.oci.empty.v1+json", b"{}", None);
                 }
             }
@@ -321,6 +357,7 @@ impl Files {
     }
 }
 
+const PROJECT: &str = "application/vnd.docker.compose.project";
 const COMPOSE_FILE: &str = "application/vnd.docker.compose.file+yaml";
 const ENV_FILE: &str = "application/vnd.docker.compose.envfile";
 const EMPTY_CONFIG: &str = "application/vnd.docker.compose.config.empty.v1+json";

@@ -6,6 +6,7 @@
 mod artifact;
 mod auth_file;
 mod challenge;
+mod copy;
 mod credentials;
 mod fetch;
 mod login;
@@ -18,6 +19,7 @@ mod tls;
 mod transport;
 
 pub use artifact::{Artifact, push_artifact};
+pub use copy::{copy_image, push_index};
 pub use credentials::{Login, known_registries, login_for};
 pub use fetch::{ArtifactKind, FetchedArtifact, FetchedLayer};
 pub use login::check_login;

@@ -199,6 +199,48 @@ fn digests_are_asked_of_the_registry() {
 }
 
 #[test]
+fn a_published_application_has_its_images_with_it() {
+    let file = "services:\n  web:\n    image: REGISTRY/web:1\n    build:\n      dockerfile_inline: |\n        FROM \
+                scratch\n        COPY busybox /bin/sh\n";
+    let Some((project, registry)) = project(file) else {
+        return;
+    };
+    project.succeed(&["build"]);
+    let curl = |path: &str| {
+        let accept =
+            "Accept: application/vnd.docker.distribution.manifest.v2+json, application/vnd.oci.image.index.v1+json";
+        let address = format!("http://{}/v2/{path}", registry.address);
+        let output = std::process::Command::new("curl")
+            .args(["-sf", "-H", accept, &address])
+            .output()
+            .unwrap();
+        (output.status.success(), output.stdout)
+    };
+    for (command, name) in [(&["publish"][..], "app"), (&["alpha", "publish"], "app2")] {
+        let place = format!("{}/{name}:1", registry.address);
+        let mut arguments = command.to_vec();
+        arguments.extend(["--app", "--yes", &place]);
+        project.succeed(&arguments);
+        let (_, image) = curl("web/manifests/1");
+        let manifest: serde_json::Value = serde_json::from_slice(&image).unwrap();
+        let digest = compose::image::sha256(&image);
+        let (is_there, copied) = curl(&format!("{name}/manifests/{digest}"));
+        assert!(
+            is_there && copied == image,
+            "the image's manifest is in the application's repository"
+        );
+        let layer = manifest["layers"][0]["digest"].as_str().unwrap();
+        assert!(curl(&format!("{name}/blobs/{layer}")).0, "and so are its layers");
+        let indexes = registry.documents("\"subject\"");
+        assert!(!indexes.is_empty(), "an index ties them together");
+        for index in indexes {
+            assert_eq!(index["manifests"][0]["digest"], digest.as_str());
+            assert_eq!(index["artifactType"], "application/vnd.docker.compose.project");
+        }
+    }
+}
+
+#[test]
 fn an_application_is_published_with_the_files_it_names() {
     let Some((project, registry)) = project("") else { return };
     project.write(

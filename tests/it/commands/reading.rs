@@ -221,10 +221,6 @@ fn what_is_not_here_says_so() {
         assert!(told.contains("is not available"), "{told}");
         assert!(!project.path().join("out").exists());
     }
-    let told = project.fail(&["publish", "--app", "127.0.0.1:1/app"]);
-    assert!(told.starts_with("--app is not supported"), "{told}");
-    let told = project.fail(&["alpha", "publish", "--app", "127.0.0.1:1/app"]);
-    assert!(told.starts_with("--app is not supported"), "{told}");
 }
 
 #[test]

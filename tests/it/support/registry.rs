@@ -99,6 +99,26 @@ impl Registry {
     }
 }
 
+impl Registry {
+    /// Returns the documents in its storage in which a text occurs.
+    pub fn documents(&self, text: &str) -> Vec<serde_json::Value> {
+        let blobs = self.storage.path().join("data/docker/registry/v2/blobs");
+        let mut waiting = vec![blobs];
+        let mut found = Vec::new();
+        while let Some(path) = waiting.pop() {
+            if path.is_dir() {
+                let entries = std::fs::read_dir(&path).expect("a directory of the registry");
+                waiting.extend(entries.map(|entry| entry.expect("an entry").path()));
+            } else if let Ok(document) = std::fs::read_to_string(&path)
+                && document.contains(text)
+            {
+                found.extend(serde_json::from_str(&document).ok());
+            }
+        }
+        found
+    }
+}
+
 impl Drop for Registry {
     fn drop(&mut self) {
         // Already gone is as good as ended.
