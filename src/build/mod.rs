@@ -8,6 +8,7 @@
 
 mod add;
 mod cache;
+pub mod check;
 mod configure;
 pub mod context;
 mod copy;

@@ -101,7 +101,6 @@ impl Syntax {
             let number = lines.number;
             let (mut joined, mut continues) = continued(first, directives.escape);
             if !continues && joined.is_empty() {
-                comments.clear();
                 continue;
             }
             let mut end = start + raw.len();

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use super::building::{self, BuildWishes};
-use super::{CommandError, Context, bake, pushing};
+use super::{CommandError, Context, bake, checking, pushing};
 use crate::model::{Dependencies, Project};
 use crate::ui::{Progress, stream};
 
@@ -80,9 +80,6 @@ pub async fn run(args: Args, context: &Context) -> Result<ExitCode, CommandError
         context.progress = Progress::quiet();
     }
     let context = &context;
-    if args.check {
-        return Err(context.not_available("build --check"));
-    }
     if let Some(progress) = args.progress.as_deref()
         && !matches!(
             progress,
@@ -121,6 +118,9 @@ pub async fn run(args: Args, context: &Context) -> Result<ExitCode, CommandError
         memory: args.memory.and_then(|memory| memory.parse().ok()).unwrap_or(0),
     };
     let engine = context.engine().await?;
+    if args.check {
+        return checking::check_services(context, &engine, &project, &services, &wishes).await;
+    }
     building::build_images(context, &engine, &project, &services, &wishes).await?;
     if args.push {
         pushing::push_images(context, &engine, &project, &services, false, args.quiet).await?;

@@ -334,7 +334,8 @@ fn agents(
     Ok(agents)
 }
 
-fn files(project: &Project, build: &Build) -> BuildContext {
+/// Returns where the files of a build are.
+pub fn files(project: &Project, build: &Build) -> BuildContext {
     BuildContext {
         directory: directory(&project.working_dir, &build.context),
         dockerfile: match build.dockerfile.as_str() {
@@ -355,7 +356,8 @@ fn labels_of<'b>(project: &'b Project, service: &'b Service, build: &'b Build) -
     labels
 }
 
-fn platform_of<'b>(service: &'b Service, build: &'b Build) -> &'b str {
+/// Returns the platform that a service's image is built for, if one is given.
+pub fn platform_of<'b>(service: &'b Service, build: &'b Build) -> &'b str {
     build
         .platforms
         .first()
@@ -497,7 +499,7 @@ fn ulimits(build: &Build) -> Vec<serde_json::Value> {
 
 /// Returns the build's arguments: those of the file, over them those of the command line. One without a value has
 /// the environment's, if it has one.
-fn arguments(
+pub fn arguments(
     context: &Context,
     project: &Project,
     build: &Build,

@@ -13,6 +13,7 @@ mod build;
 mod build_logins;
 mod building;
 mod buildkit;
+mod checking;
 mod commit;
 mod completion;
 mod config;

@@ -88,7 +88,8 @@ pub async fn pull_image(
     }
 }
 
-async fn pull(engine: &Engine, project: &Project, service: &Service, layers: &Progress) -> Result<(), ClientError> {
+/// Has the engine pull the service's image.
+pub async fn pull(engine: &Engine, project: &Project, service: &Service, layers: &Progress) -> Result<(), ClientError> {
     let platform = match service.platform.as_str() {
         "" => project
             .environment

@@ -4,7 +4,7 @@ use std::os::unix::net::UnixListener;
 
 use super::containers;
 use crate::support::registry::Registry;
-use crate::support::{Project, text};
+use crate::support::{Project, busybox, text};
 
 /// A project whose images are in a registry, or will be.
 fn project(file: &str) -> Option<(Project, Registry)> {
@@ -127,8 +127,6 @@ fn build_offers_keys_and_prints_what_it_would_do() {
     assert_eq!(printed["group"]["default"]["targets"][0], "base");
     assert_eq!(printed["target"]["base"]["args"]["A"], "1");
     assert_eq!(printed["target"]["base"]["tags"][0], "base:1");
-    let told = project.fail(&["build", "--check"]);
-    assert!(told.contains("\"compose build --check\" is not available"), "{told}");
 }
 
 #[test]
@@ -196,6 +194,45 @@ fn digests_are_asked_of_the_registry() {
         locked.contains("/base:1@sha256:") && !locked.contains("hostname"),
         "{locked}"
     );
+}
+
+#[test]
+fn build_checks_dockerfiles_as_buildkit_does() {
+    let Some(project) = containers("") else { return };
+    busybox(&project);
+    project.write("Dockerfile", "FROM busybox\nENV A=$B\nCMD x\n");
+    project.write(
+        "compose.yaml",
+        "services:\n  bad: {build: {context: ., args: {X: \"1\"}}}\n  good:\n    build: {dockerfile_inline: \"FROM \
+         busybox\\nRUN true\\n\"}\n  gone: {build: {dockerfile_inline: \"FROM 127.0.0.1:1/x:1\\n\"}}\n",
+    );
+    let page = "https://docs.docker.com/go/dockerfile/rule";
+    let file = project.path().join("Dockerfile");
+    let file = file.display();
+    let expected = format!(
+        "bad\n\nCheck complete, 2 warnings have been found!\n\nWARNING: UndefinedVar - {page}/undefined-var/\nUsage of \
+         undefined variable '$B'\n{file}:2\n--------------------\n   1 |     FROM busybox\n   2 | >>> ENV A=$B\n   3 |     \
+         CMD x\n   4 |     \n--------------------\n\nWARNING: JSONArgsRecommended - {page}/json-args-recommended/\nJSON \
+         arguments recommended for CMD to prevent unintended behavior related to OS signals\n{file}:3\n\
+         --------------------\n   1 |     FROM busybox\n   2 |     ENV A=$B\n   3 | >>> CMD x\n   4 |     \n\
+         --------------------\n\ngood\n\nCheck complete, no warnings found.\n"
+    );
+    let checked = project.run(&["build", "--check", "bad", "good"]);
+    assert_eq!(text(&checked.stdout), expected);
+    assert_eq!(checked.status.code(), Some(1));
+    assert_eq!(
+        project.succeed(&["build", "--check", "good"]),
+        "good\n\nCheck complete, no warnings found.\n"
+    );
+    let gone = project.run(&["build", "--check", "gone"]);
+    let told = text(&gone.stdout);
+    assert!(
+        told.starts_with("gone\n\nERROR: 127.0.0.1:1/x:1: failed to resolve source metadata: "),
+        "{told}"
+    );
+    assert_eq!(gone.status.code(), Some(1));
+    // Nothing was built.
+    assert_eq!(project.docker(&["images", "--format", "{{.Repository}}"]), "busybox\n");
 }
 
 #[test]
