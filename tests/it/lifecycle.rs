@@ -1,5 +1,6 @@
 //! Projects come up, change and go down: on the embedded engine where this process may make containers, and on
-//! Docker where `COMPOSE_TEST_DOCKER` is the address of one.
+//! Docker and Podman where `COMPOSE_TEST_DOCKER` and `COMPOSE_TEST_PODMAN` are the addresses of such. With
+//! `COMPOSE_TEST_FOREIGN` set, on those alone.
 
 use std::io::Write;
 use std::process::{Command, Output, Stdio};
@@ -96,13 +97,13 @@ impl Drop for Stage {
 fn on_every_engine(file: &str, test: impl Fn(&Stage)) {
     static NUMBER: AtomicU32 = AtomicU32::new(0);
     let mut engines = Vec::new();
-    if std::env::var_os("X_NO_EMBEDDED").is_none()
+    if std::env::var_os("COMPOSE_TEST_FOREIGN").is_none()
         && support::available("root, for the embedded engine", support::is_root())
     {
         engines.push(("embedded".to_owned(), "rootfs:/"));
     }
-    if let Ok(address) = std::env::var("COMPOSE_TEST_DOCKER") {
-        engines.push((address, "busybox"));
+    for variable in ["COMPOSE_TEST_DOCKER", "COMPOSE_TEST_PODMAN"] {
+        engines.extend(std::env::var(variable).map(|address| (address, "busybox")));
     }
     for (engine, image) in engines {
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
