@@ -40,6 +40,9 @@ pub struct Args {
     pub sig_proxy: bool,
     #[arg(value_name = "SERVICE")]
     pub service: String,
+    /// docker compose takes more words and does not look at them.
+    #[arg(value_name = "IGNORED", hide = true)]
+    pub ignored: Vec<String>,
 }
 
 /// Attaches to a service's container.

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use super::containers::{self, OneOff, id};
 use super::{CommandError, Context};
 use crate::client::events::percent_encode;
+use crate::image::Reference;
 use crate::ui::Status;
 
 /// Create a new image from a service container's changes
@@ -48,7 +49,11 @@ pub async fn run(args: Args, context: &Context) -> Result<ExitCode, CommandError
         context.progress.event(name, Status::Done, &text, "Committed");
         return Ok(ExitCode::SUCCESS);
     }
-    let (repository, tag) = split_tag(args.reference.as_deref().unwrap_or_default());
+    let reference = args.reference.as_deref().unwrap_or_default();
+    if !reference.is_empty() {
+        Reference::parse(reference)?;
+    }
+    let (repository, tag) = split_tag(reference);
     let mut path = format!(
         "/commit?container={}&repo={}&tag={}&comment={}&author={}&pause={}",
         id(&container),
@@ -61,13 +66,7 @@ pub async fn run(args: Args, context: &Context) -> Result<ExitCode, CommandError
     for change in &args.change {
         path.push_str(&format!("&changes={}", percent_encode(change)));
     }
-    let answer: serde_json::Value = match engine.ask(http::Method::POST, &path, None).await {
-        Ok(answer) => answer,
-        Err(error) => {
-            context.progress.event(name, Status::Error, &text, error.to_string());
-            return Err(error.into());
-        }
-    };
+    let answer: serde_json::Value = engine.ask(http::Method::POST, &path, None).await?;
     let image = answer.get("Id").and_then(|id| id.as_str()).unwrap_or_default();
     context
         .progress

@@ -345,7 +345,9 @@ fn hashes(hash: &str, context: &Context) -> Result<String, CommandError> {
     let chosen: Vec<String> = if hash == "*" {
         Vec::new()
     } else {
-        hash.split(',').map(str::to_owned).collect()
+        let mut names: Vec<String> = hash.split(',').map(str::to_owned).collect();
+        names.sort();
+        names
     };
     let options = LoadOptions {
         resolve_environment: false,

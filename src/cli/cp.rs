@@ -308,7 +308,7 @@ fn beside(link: &str, target: &str) -> String {
 }
 
 fn asserts_directory(path: &str) -> bool {
-    path.ends_with('/') || path.ends_with("/.") || path == "."
+    path.is_empty() || path.ends_with('/') || path.ends_with("/.") || path == "."
 }
 
 /// Returns the path with the `/` or `/.` that the user gave, which says that a directory is meant.

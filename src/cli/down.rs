@@ -55,6 +55,11 @@ pub async fn run(args: Args, context: &Context) -> Result<ExitCode, CommandError
             // What is not there may be gone already.
             services.retain(|service| scene.project.services.contains_key(service));
             if services.is_empty() && !args.services.is_empty() {
+                stream::info(format_args!(
+                    "Any of the services [{}] not running in project {}",
+                    args.services.join(" "),
+                    stream::quoted(&scene.project.name)
+                ));
                 return Ok(ExitCode::SUCCESS);
             }
         }

@@ -39,6 +39,15 @@ pub async fn run(args: Args, context: &Context) -> Result<ExitCode, CommandError
             "output option is required when exporting to terminal",
         ));
     }
+    // Beside its place at first, so that nobody takes half an archive for a whole one.
+    let path = context.absolute(&output);
+    let directory = path.parent().unwrap_or(&context.working_directory);
+    if !output.is_empty() && !directory.is_dir() {
+        return Err(CommandError::message(format!(
+            "failed to export container: invalid output path: directory {} does not exist",
+            stream::quoted(&directory.display().to_string())
+        )));
+    }
     let name = containers::name(&container);
     let text = format!("export {name} to {output}");
     context.progress.event(name, Status::Working, &text, "Exporting");
@@ -53,9 +62,6 @@ pub async fn run(args: Args, context: &Context) -> Result<ExitCode, CommandError
         }
         return Ok(ExitCode::SUCCESS);
     }
-    // Beside its place at first, so that nobody takes half an archive for a whole one.
-    let path = context.absolute(&output);
-    let directory = path.parent().unwrap_or(&context.working_directory);
     let mut file = tempfile::NamedTempFile::new_in(directory)
         .map_err(|error| CommandError::message(format!("failed to export container: {error}")))?;
     while let Some(piece) = archive.next().await {

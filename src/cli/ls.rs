@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use std::collections::BTreeMap;
 
+use regex::Regex;
 use serde_json::json;
 
 use super::containers::{label, with_labels};
@@ -60,8 +61,15 @@ pub async fn run(args: Args, context: &Context) -> Result<ExitCode, CommandError
             }
         }
     }
-    // As docker's: a part of the name is enough, and any of several names.
-    projects.retain(|name, _| names.is_empty() || names.iter().any(|wanted| name.contains(wanted)));
+    // As docker's: any of several patterns, each of which may match a part of the name. What is no pattern matches itself.
+    let patterns: Vec<_> = names.iter().map(|wanted| (wanted, Regex::new(wanted))).collect();
+    projects.retain(|name, _| {
+        let mut patterns = patterns.iter();
+        names.is_empty()
+            || patterns.any(|(wanted, pattern)| {
+                name == *wanted || pattern.as_ref().is_ok_and(|pattern| pattern.is_match(name))
+            })
+    });
     if args.quiet {
         let names: String = projects.keys().map(|name| format!("{name}\n")).collect();
         stream::out(names)?;
@@ -86,7 +94,7 @@ pub async fn run(args: Args, context: &Context) -> Result<ExitCode, CommandError
                 .collect();
             format!("{}\n", serde_json::Value::from(rows))
         }
-        "table" | "" => {
+        "table" | "pretty" | "" => {
             let rows: Vec<Vec<String>> = rows.map(Vec::from).collect();
             table::wide(&["NAME", "STATUS", "CONFIG FILES"], &rows)
         }

@@ -31,6 +31,13 @@ pub async fn run(args: Args, context: &Context) -> Result<ExitCode, CommandError
             project.closure(&args.services, crate::model::Dependencies::Ignore)?;
         }
         let scene = Scene::look(context, scope.name, project, Look::Containers).await?;
+        let unknown = args
+            .services
+            .iter()
+            .find(|name| !scene.project.services.contains_key(*name));
+        if let Some(name) = unknown.filter(|_| !scene.from_file) {
+            return Err(CommandError::message(format!("no such service: {name}")));
+        }
         let plan = lifecycle::restart(
             &scene.project,
             &scene.observed,

@@ -158,8 +158,7 @@ pub fn apply(config: &mut ContainerConfig, change: &str) -> Result<()> {
         }
         _ => {
             return Err(EngineError::InvalidParameter(format!(
-                "{} is not a valid change command",
-                instruction.to_lowercase()
+                "{instruction} is not a valid change command"
             )));
         }
     }

@@ -94,7 +94,11 @@ pub fn discover(
                         true => local_path(file, options),
                         false => Ok(absolute(file)),
                     })
-                    .collect::<Result<_, _>>()?;
+                    .collect::<Result<_, Diagnostic>>()?;
+                // compose-go cli/options.go: absolutePaths looks at these before anything is read.
+                if let Some(missing) = files.iter().find(|file| *file != "-" && !Path::new(file).exists()) {
+                    return Err(Diagnostic::error(format!("stat {missing}: no such file or directory")).into());
+                }
             }
             None => files = search(&directory(&files), warnings),
         }

@@ -51,6 +51,17 @@ pub fn warn(message: impl Display) {
     write_warning(&message.to_string(), None);
 }
 
+/// Writes a remark to standard error in the form that docker's tools use.
+pub fn info(message: impl Display) {
+    let message = message.to_string();
+    if err_is_terminal() {
+        err(format_args!("INFO[0000] {message}"));
+    } else {
+        let now = jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ");
+        err(format_args!("time=\"{now}\" level=info msg={}", quoted(&message)));
+    }
+}
+
 /// Writes a warning about something in a file, and where that stands.
 pub fn warn_at(message: &str, place: impl Display) {
     write_warning(message, Some(&place.to_string()));

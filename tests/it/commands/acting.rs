@@ -232,3 +232,80 @@ fn files_go_in_and_out_and_become_images() {
         .collect();
     assert!(names.iter().any(|name| name == "made"), "{names:?}");
 }
+
+#[test]
+fn what_is_paused_already_is_all_that_is_told_of() {
+    let Some(project) = containers(PAIR) else { return };
+    project.succeed(&["up", "-d"]);
+    project.succeed(&["pause", "db"]);
+    let told = project.fail(&["pause"]);
+    assert!(told.contains("is already paused") && !told.contains("Paused"), "{told}");
+    assert_eq!(states(&project), ["p-db-1 paused", "p-web-1 paused"]);
+    project.succeed(&["unpause", "web"]);
+    let told = project.fail(&["up", "-d"]);
+    assert!(told.contains("Container p-db-1  Restart"), "{told}");
+    assert!(
+        told.contains("cannot start a paused container, try unpause instead"),
+        "{told}"
+    );
+    project.succeed(&["unpause", "db"]);
+    assert_eq!(states(&project), ["p-db-1 running", "p-web-1 running"]);
+}
+
+#[test]
+fn refusals_are_docker_composes() {
+    let Some(mut project) = containers(PAIR) else { return };
+    project.succeed(&["up", "-d"]);
+    let directory = project.path().canonicalize().unwrap();
+    let directory = directory.display();
+    for (arguments, expected) in [
+        (&["ps", "--filter", "source=x"][..], "not implemented".to_owned()),
+        (
+            &["ps", "--format", "{{.Name}} {{.Nope}}"],
+            "template parsing error: template: :1:12: executing \"\" at <.Nope>: can't evaluate field Nope in type \
+             *formatter.ContainerContext"
+                .to_owned(),
+        ),
+        (
+            &["export", "-o", "nowhere/x", "web"],
+            format!(
+                "failed to export container: invalid output path: directory \"{directory}/nowhere\" does not exist"
+            ),
+        ),
+        (
+            &["run", "--rm", "--env-from-file", "nope", "db", "true"],
+            "open nope: no such file or directory".to_owned(),
+        ),
+        (&["cp", "compose.yaml", "web:"], "no such directory".to_owned()),
+        (
+            &["commit", "web", "BAD"],
+            "invalid reference format: repository name (library/BAD) must be lowercase".to_owned(),
+        ),
+    ] {
+        let told = project.fail(arguments);
+        assert_eq!(told.lines().last(), Some(expected.as_str()), "{arguments:?}");
+    }
+    assert_eq!(project.succeed(&["ls", "-q", "--filter", "name=^p$"]), "p\n");
+    assert_eq!(project.succeed(&["ls", "-q", "--filter", "name=^q"]), "");
+    assert!(project.succeed(&["ls", "--format", "pretty"]).contains("running(2)"));
+    let raw = project.succeed(&["ps", "--format", "raw", "web"]);
+    assert!(
+        raw.starts_with("container_id: ") && raw.contains("\nstate: running\n"),
+        "{raw}"
+    );
+    let table = project.succeed(&["ps", "--format", "table {{.Names}}", "web"]);
+    assert_eq!(table, "<no value>\np-web-1\n");
+
+    let elsewhere = project.run(&["-p", "p", "restart", "-t", "0", "nope"]);
+    assert_eq!(text(&elsewhere.stderr), "no such service: nope\n");
+    let elsewhere = project.run(&["-p", "p", "down", "nope", "other"]);
+    let told = text(&elsewhere.stderr);
+    assert!(
+        elsewhere.status.success()
+            && told.contains("level=info msg=\"Any of the services [nope other] not running in project \\\"p\\\"\""),
+        "{told}"
+    );
+    project.set("COMPOSE_FILE", "nope.yaml");
+    let told = project.fail(&["ps"]);
+    assert_eq!(told, format!("stat {directory}/nope.yaml: no such file or directory\n"));
+}
