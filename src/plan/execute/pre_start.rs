@@ -9,7 +9,7 @@ use futures_util::StreamExt;
 use super::containers::{copy_files, send_create};
 use super::{Execution, ExecutionError};
 use crate::client::{ClientError, labels};
-use crate::model::{Command, Deploy, Hook, Service};
+use crate::model::{Command, Hook, Service};
 use crate::plan::create::{self, ContainerRequest};
 use crate::plan::observed::Container;
 use crate::plan::operation::Target;
@@ -225,10 +225,9 @@ impl Execution<'_> {
         service.container_name.clear();
         service.healthcheck = None;
         service.restart.clear();
-        service.deploy = service.deploy.map(|deploy| Deploy {
-            restart_policy: None,
-            ..deploy
-        });
+        if let Some(deploy) = &mut service.deploy {
+            deploy.restart_policy = None;
+        }
         service.tty = false;
         service.stdin_open = false;
         service.mac_address.clear();
