@@ -16,7 +16,7 @@ use super::response::{self, Answer};
 use crate::engine::config::without_nulls;
 use crate::engine::exec::ExecConfig;
 use crate::engine::logs::{self, LogOptions};
-use crate::engine::{EngineError, lifecycle};
+use crate::engine::{EngineError, lifecycle, logging};
 use crate::runtime::AttachOptions;
 
 type Log = std::pin::Pin<Box<dyn futures_util::Stream<Item = std::io::Result<bytes::Bytes>> + Send>>;
@@ -130,7 +130,7 @@ pub async fn attach(mut call: Call, name: &str) -> Answer {
         (
             record.config.tty,
             query.flag("logs"),
-            record.host.log_config.r#type != "none",
+            logging::can_be_read(&record.host.log_config),
         )
     };
     let before: Option<Log> = (logs && has_log).then(|| {

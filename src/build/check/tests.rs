@@ -211,12 +211,14 @@ fn every_rule_finds_what_buildkit_finds() {
             &[
                 "2 InvalidDefaultArgInFrom: Default value for ARG busybox:$VARIENT results in empty or invalid base image name",
                 "2 UndefinedArgInFrom: FROM argument 'VARIENT' is not declared (did you mean VARIANT?)",
+                "ERROR: failed to parse stage name \"busybox:\": invalid reference format",
             ][..],
         ),
         (
             "ARG VER\nFROM busybox:${VER}\nRUN x\n",
             &[
                 "2 InvalidDefaultArgInFrom: Default value for ARG busybox:${VER} results in empty or invalid base image name",
+                "ERROR: failed to parse stage name \"busybox:\": invalid reference format",
             ][..],
         ),
         (

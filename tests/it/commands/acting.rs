@@ -306,6 +306,6 @@ fn refusals_are_docker_composes() {
         "{told}"
     );
     project.set("COMPOSE_FILE", "nope.yaml");
-    let told = project.fail(&["ps"]);
+    let told = project.fail(&["config", "-q"]);
     assert_eq!(told, format!("stat {directory}/nope.yaml: no such file or directory\n"));
 }
