@@ -12,7 +12,7 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 use futures_util::Stream;
 use http::{HeaderMap, HeaderValue, Method, Request, Response};
-use http_body_util::{BodyExt as _, StreamBody};
+use http_body_util::{BodyExt as _, Either, Empty, StreamBody};
 use hyper::body::{Frame, Incoming};
 use hyper::service::service_fn;
 use hyper_util::rt::TokioExecutor;
@@ -46,6 +46,9 @@ impl Drop for Session {
         self.serving.abort();
     }
 }
+
+/// A body that says at once that it is none: such an answer's headers are its trailers, too.
+type Answer = Either<Empty<Bytes>, StreamBody<Frames>>;
 
 type Frames = Pin<Box<dyn Stream<Item = Result<Frame<Bytes>, Infallible>> + Send>>;
 
@@ -105,10 +108,7 @@ fn fresh_id() -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-async fn answer_call(
-    given: Arc<Given>,
-    request: Request<Incoming>,
-) -> Result<Response<StreamBody<Frames>>, Infallible> {
+async fn answer_call(given: Arc<Given>, request: Request<Incoming>) -> Result<Response<Answer>, Infallible> {
     let path = request.uri().path().to_owned();
     if path == FORWARD_AGENT {
         let id = request.headers().get("buildkit.ssh.id").and_then(|id| id.to_str().ok());
@@ -176,21 +176,25 @@ fn trailers(code: &'static str) -> Frame<Bytes> {
     Frame::trailers(HeaderMap::from_iter([status]))
 }
 
-fn response(frames: Frames) -> Response<StreamBody<Frames>> {
-    let mut response = Response::new(StreamBody::new(frames));
+fn response(frames: Frames) -> Response<Answer> {
+    with_type(Either::Right(StreamBody::new(frames)))
+}
+
+fn with_type(body: Answer) -> Response<Answer> {
+    let mut response = Response::new(body);
     let kind = HeaderValue::from_static("application/grpc");
     response.headers_mut().insert(http::header::CONTENT_TYPE, kind);
     response
 }
 
-fn unary(message: &[u8]) -> Response<StreamBody<Frames>> {
+fn unary(message: &[u8]) -> Response<Answer> {
     let frames = [framed(message), trailers(OK)].map(Ok);
     response(Box::pin(futures_util::stream::iter(frames)))
 }
 
 /// Returns the answer of a call that came to nothing.
-fn ended(code: &'static str, message: &str) -> Response<StreamBody<Frames>> {
-    let mut response = response(Box::pin(futures_util::stream::empty()));
+fn ended(code: &'static str, message: &str) -> Response<Answer> {
+    let mut response = with_type(Either::Left(Empty::new()));
     let headers = response.headers_mut();
     headers.insert("grpc-status", HeaderValue::from_static(code));
     if let Ok(message) = HeaderValue::from_str(message) {
