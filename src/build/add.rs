@@ -195,5 +195,5 @@ fn is_tar_header(header: &tar::Header) -> bool {
         .enumerate()
         .map(|(at, byte)| u32::from(if (148..156).contains(&at) { b' ' } else { *byte }))
         .sum();
-    bytes[0] != 0 && header.cksum().is_ok_and(|stated| stated == sum)
+    header.cksum().is_ok_and(|stated| stated == sum)
 }

@@ -239,7 +239,10 @@ impl<'t> Target<'t> {
     fn describe(&self, source: &Source, found: &Found, file: BorrowedFd<'_>) -> Result<(), Errno> {
         let (uid, gid) = source_owner(source, found);
         self.own(file, uid, gid)?;
-        set_xattrs(file, found)?;
+        // A context has no more of them than it has owners.
+        if !source.is_context {
+            set_xattrs(file, found)?;
+        }
         let mode = self.mode_of(found.stat.st_mode & 0o7777, found.is_directory());
         rustix::fs::fchmod(file, Mode::from_raw_mode(mode))
     }
@@ -308,14 +311,13 @@ fn create(directory: BorrowedFd<'_>, name: &OsStr) -> io::Result<File> {
     Ok(File::from(opened?))
 }
 
+/// The one extended attribute that Docker's layers have (moby `pkg/archive`): what a program may do that its user may not.
+pub(super) const CAPABILITY: &[u8] = b"security.capability";
+
 fn set_xattrs(file: BorrowedFd<'_>, found: &Found) -> Result<(), Errno> {
     let Ok(attributes) = found.xattrs() else { return Ok(()) };
     let path = format!("/proc/self/fd/{}", file.as_raw_fd());
-    for (name, value) in attributes {
-        // Labels belong to the place, not to the file.
-        if name == b"security.selinux" {
-            continue;
-        }
+    for (name, value) in attributes.into_iter().filter(|(name, _)| name == CAPABILITY) {
         match rustix::fs::setxattr(&path, OsStr::from_bytes(&name), &value, XattrFlags::empty()) {
             Ok(()) | Err(Errno::NOTSUP | Errno::PERM) => {}
             Err(errno) => return Err(errno),

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{LazyLock, Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use super::copy::CAPABILITY;
 use super::error::Problem;
 use super::ignore::Ignore;
 use crate::image::{FileKind, Found, Hasher, HashingReader, View};
@@ -254,10 +255,10 @@ impl Source {
         if !self.is_context {
             hasher.field(&found.stat.st_uid.to_le_bytes());
             hasher.field(&found.stat.st_gid.to_le_bytes());
-        }
-        for (name, value) in found.xattrs()? {
-            hasher.field(&name);
-            hasher.field(&value);
+            for (name, value) in found.xattrs()?.iter().filter(|(name, _)| name == CAPABILITY) {
+                hasher.field(name);
+                hasher.field(value);
+            }
         }
         match found.kind() {
             FileKind::Directory => {

@@ -99,7 +99,7 @@ pub(crate) type Xattrs = Vec<(Vec<u8>, Vec<u8>)>;
 /// Returns the extended attributes of an open file, by name, without overlayfs's own.
 pub(crate) fn xattrs(file: BorrowedFd<'_>) -> Result<Xattrs, Errno> {
     let mut list: Vec<u8> = Vec::new();
-    let length = match rustix::fs::flistxattr(file, &mut [0_u8; 0][..]) {
+    let length = match rustix::fs::flistxattr_query(file) {
         Err(Errno::NOTSUP) | Ok(0) => return Ok(Vec::new()),
         other => other?,
     };
@@ -107,7 +107,8 @@ pub(crate) fn xattrs(file: BorrowedFd<'_>) -> Result<Xattrs, Errno> {
     let length = rustix::fs::flistxattr(file, &mut list[..])?;
     let mut found = Vec::new();
     for name in list[..length].split(|&byte| byte == 0) {
-        if name.is_empty() || is_overlay_xattr(name) {
+        // Labels belong to the place, not to the file.
+        if name.is_empty() || is_overlay_xattr(name) || name == b"security.selinux" {
             continue;
         }
         let mut value = vec![0; 64 * 1024];

@@ -230,7 +230,7 @@ impl Found {
             let path = Path::new("/proc/self/fd")
                 .join(parent.as_raw_fd().to_string())
                 .join(name);
-            if let Ok(0) = rustix::fs::llistxattr(&path, &mut [0_u8; 0][..]) {
+            if let Ok(0) = rustix::fs::llistxattr_query(&path) {
                 return Ok(Vec::new());
             }
         }

@@ -123,6 +123,29 @@ fn write_context(directory: &Path) {
         }
     };
     archive("plain.tar", "");
+    let mut builder = tar::Builder::new(Vec::new());
+    // cap_net_raw+ep, as the kernel keeps it.
+    let capability: [u8; 20] = [1, 0, 0, 2, 0, 0x20, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    let attributes = [
+        ("SCHILY.xattr.user.note", &b"packed"[..]),
+        ("SCHILY.xattr.security.capability", &capability),
+    ];
+    builder.append_pax_extensions(attributes).unwrap();
+    let mut header = tar::Header::new_gnu();
+    header.set_mode(0o755);
+    header.set_mtime(5);
+    header.set_size(2);
+    builder.append_data(&mut header, "capable", &b"c\n"[..]).unwrap();
+    std::fs::write(directory.join("attributes.tar"), builder.into_inner().unwrap()).unwrap();
+    let noted = directory.join("other/one");
+    rustix::fs::setxattr(&noted, "user.note", b"of the context", rustix::fs::XattrFlags::empty()).unwrap();
+    rustix::fs::setxattr(
+        &noted,
+        "security.capability",
+        &capability,
+        rustix::fs::XattrFlags::empty(),
+    )
+    .unwrap();
     archive("z.tar", "gzip");
     archive("bz.tar", "bzip2");
     // What there is of all of them has one time.
@@ -183,6 +206,9 @@ fn files(image: &Image, store: &Store) -> BTreeMap<String, String> {
             }
             FileKind::Symlink => line.push_str(&format!(" -> {}", found.read_link().unwrap().display())),
             FileKind::RegularFile => {
+                for (name, value) in attributes(&found.open().unwrap()) {
+                    line.push_str(&format!(" {name}={value:?}"));
+                }
                 let mut content = Vec::new();
                 std::io::Read::read_to_end(&mut found.open().unwrap(), &mut content).unwrap();
                 let text = String::from_utf8_lossy(&content);
@@ -200,6 +226,23 @@ fn files(image: &Image, store: &Store) -> BTreeMap<String, String> {
         files.insert(path, line);
     }
     files
+}
+
+/// Returns a file's extended attributes, in order.
+fn attributes(file: &std::fs::File) -> BTreeMap<String, Vec<u8>> {
+    let mut names = vec![0; 4096];
+    let length = rustix::fs::flistxattr(file, &mut names[..]).unwrap();
+    let names = names[..length].split(|byte| *byte == 0);
+    // What the file system keeps for itself is not the file's.
+    let names = names.filter(|name| !name.is_empty() && !name.starts_with(b"trusted."));
+    let value = |name: &[u8]| {
+        let name = String::from_utf8(name.to_vec()).unwrap();
+        let mut value = vec![0; 4096];
+        let length = rustix::fs::fgetxattr(file, &name, &mut value[..]).unwrap();
+        value.truncate(length);
+        (name, value)
+    };
+    names.map(value).collect()
 }
 
 struct Ours {
