@@ -122,10 +122,17 @@ fn a_build_ends_with_whoever_asked_for_it_and_with_the_engine() {
         }
     };
     let start = || {
+        let said = project.path().join("said");
+        let output = std::fs::File::create(&said).expect("a file");
         let mut command = project.compose(&["build"]);
-        let client = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn();
-        let client = client.expect("the binary runs");
-        wait_for(2);
+        let client = command.stdout(Stdio::null()).stderr(output).spawn();
+        let mut client = client.expect("the binary runs");
+        while steps().len() != 2 {
+            let ended = client.try_wait().expect("our own child");
+            let said = || std::fs::read_to_string(&said).unwrap_or_default();
+            assert!(ended.is_none(), "{ended:?}: {}", said());
+            std::thread::sleep(Duration::from_millis(50));
+        }
         client
     };
     let mut client = start();
