@@ -18,7 +18,7 @@ const TAG: &str = "compose-bench-build";
 /// Six steps as projects have them: packages, a user, dependencies, sources, what is compiled, and what is left.
 const SIX_STEPS: &str = "FROM busybox:latest\n\
     RUN mkdir -p /app/bin /app/lib && for i in $(seq 200); do echo $i > /app/lib/$i; done\n\
-    RUN adduser -D -H app && chown -R app /app\n\
+    RUN mkdir -p /etc && echo 'app:x:1000:1000::/app:/bin/sh' >> /etc/passwd && chown -R 1000:1000 /app\n\
     WORKDIR /app\n\
     COPY dependencies dependencies/\n\
     COPY src src/\n\
