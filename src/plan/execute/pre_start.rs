@@ -87,7 +87,7 @@ impl Execution<'_> {
         self.remove_step(&step.name).await?;
         let service = self.service_of(step);
         let image_name = self.project.image_name(&service, self.settings.separator);
-        let (mut body, _) = create::container(&ContainerRequest {
+        let (body, _) = create::container(&ContainerRequest {
             project: self.project,
             service: &service,
             number: None,
@@ -105,8 +105,6 @@ impl Execution<'_> {
             use_aliases: false,
             host: &self.settings.host,
         })?;
-        // It is made for one run and never compared with the file.
-        body.labels.get_or_insert_default().remove(labels::CONFIG_HASH);
         let id = send_create(self.engine, self.project, &service, &step.name, body, progress).await?;
         if !self.settings.host.many_networks && service.network_mode.is_empty() {
             let container = Container {
