@@ -1,9 +1,6 @@
 //! The containers of a project, as the reading commands look for them: by docker compose's labels.
 
-use std::collections::HashMap;
-
 use bollard::models::ContainerSummary;
-use bollard::query_parameters::ListContainersOptionsBuilder;
 
 use super::CommandError;
 use crate::client::{Engine, labels};
@@ -50,9 +47,7 @@ pub async fn with_labels(
     labels: Vec<String>,
     all: bool,
 ) -> Result<Vec<ContainerSummary>, CommandError> {
-    let filters = HashMap::from([("label", labels)]);
-    let options = ListContainersOptionsBuilder::new().all(all).filters(&filters).build();
-    Ok(engine.docker.list_containers(Some(options)).await?)
+    Ok(engine.containers(&labels, all).await?)
 }
 
 /// Returns one container of a service: the one with the number `index`, or the first if that is 0.

@@ -8,6 +8,7 @@ mod error;
 pub mod events;
 pub mod labels;
 mod launch;
+mod listing;
 pub mod protobuf;
 pub mod session;
 pub mod stream;

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use bollard::models::{ContainerSummary, ContainerSummaryStateEnum, MountPoint};
-use bollard::query_parameters::{ListContainersOptions, ListNetworksOptions, ListVolumesOptions};
+use bollard::query_parameters::{ListNetworksOptions, ListVolumesOptions};
 use futures_util::future::{try_join, try_join_all};
 
 use crate::client::events::percent_encode;
@@ -232,19 +232,9 @@ impl Observed {
 
 /// Returns all containers of a project, by name.
 pub async fn containers(engine: &Engine, project: &str) -> Result<Vec<Container>, ClientError> {
-    let filters = HashMap::from([(
-        "label".to_owned(),
-        // Without a hash it is no container of a service: docker compose leaves such alone.
-        vec![format!("{}={project}", labels::PROJECT), labels::CONFIG_HASH.to_owned()],
-    )]);
-    let summaries = engine
-        .docker
-        .list_containers(Some(ListContainersOptions {
-            all: true,
-            filters: Some(filters),
-            ..ListContainersOptions::default()
-        }))
-        .await?;
+    // Without a hash it is no container of a service: docker compose leaves such alone.
+    let wanted = [format!("{}={project}", labels::PROJECT), labels::CONFIG_HASH.to_owned()];
+    let summaries = engine.containers(&wanted, true).await?;
     let mut containers: Vec<Container> = summaries.into_iter().map(Container::from).collect();
     for (place, container) in containers.iter_mut().enumerate() {
         container.place = place;

@@ -1,0 +1,42 @@
+//! The list of containers, as every engine tells it.
+
+use bollard::models::ContainerSummary;
+use serde_json::Value;
+
+use super::events::percent_encode;
+use super::{ClientError, Engine};
+
+impl Engine {
+    /// Returns the containers that have all the labels, given as `name` or `name=value`; with `all` those that do not
+    /// run as well.
+    pub async fn containers(&self, labels: &[String], all: bool) -> Result<Vec<ContainerSummary>, ClientError> {
+        let filters = serde_json::json!({"label": labels}).to_string();
+        let path = format!("/containers/json?all={all}&filters={}", percent_encode(&filters));
+        let list: Vec<Value> = self.ask(http::Method::GET, &path, None).await?;
+        read(list).map_err(ClientError::Answer)
+    }
+}
+
+fn read(list: Vec<Value>) -> Result<Vec<ContainerSummary>, serde_json::Error> {
+    let containers = list.into_iter().map(|mut container| {
+        // Podman's own word for a container that has ended and is not tidied up yet.
+        if let Some(state) = container.get_mut("State").filter(|state| *state == "stopped") {
+            *state = "exited".into();
+        }
+        serde_json::from_value(container)
+    });
+    containers.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_podman_calls_stopped_has_ended() {
+        let list = serde_json::json!([{"Id": "a", "State": "stopped"}, {"Id": "b", "State": "running"}]);
+        let containers = read(list.as_array().unwrap().clone()).unwrap();
+        let states: Vec<String> = containers.iter().map(|one| one.state.unwrap().to_string()).collect();
+        assert_eq!(states, ["exited", "running"]);
+    }
+}
