@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::{on_every_engine, on_ours};
 
@@ -135,12 +135,21 @@ fn in_network_of<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> std::thread::JoinHandle<T> {
     let wanted = format!("sleep\0{sleeps}\0");
-    let pid = std::fs::read_dir("/proc")
-        .expect("procfs")
-        .flatten()
-        .filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok())
-        .find(|pid| std::fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line == wanted.as_bytes()))
-        .expect("it sleeps");
+    let found = || {
+        let processes = std::fs::read_dir("/proc").expect("procfs").flatten();
+        processes
+            .filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok())
+            .find(|pid| std::fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line == wanted.as_bytes()))
+    };
+    // The container's init starts it.
+    let deadline = Instant::now() + Duration::from_secs(30);
+    let pid = loop {
+        match found() {
+            Some(pid) => break pid,
+            None => assert!(Instant::now() < deadline, "{wanted:?} never ran"),
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    };
     let namespace = std::fs::File::open(format!("/proc/{pid}/ns/net")).expect("its namespace");
     std::thread::spawn(move || {
         compose::os::netns::enter(&namespace).expect("the namespace can be entered");
