@@ -148,6 +148,9 @@ same "kill leaves no process" "$(ps | grep -c 'sleep 100[12]')" 0
 compose stop -t 1 >/dev/null 2>&1 || fail "stop"
 compose down -v -t 1 >/dev/null 2>&1 || fail "down"
 same "no cgroup is left" "$(find /sys/fs/cgroup -mindepth 1 -type d -name "compose*" | wc -l)" 0
+# The network of a build's steps is the engine's, and goes with it.
+kill "$(cat /var/lib/compose/engine.lock)" || fail "an engine runs"
+i=0; while [ -e /run/compose/engine.sock ] && [ $i -lt 600 ]; do sleep 0.1; i=$((i + 1)); done
 same "no link is left" "$(ls /sys/class/net | grep -cE '^(br-|v[0-9a-f])')" 0
 same "no mount is left" "$(grep -c overlay /proc/mounts)" 0
 echo "== passed"
