@@ -132,19 +132,24 @@ impl Build {
         for place in &self.request.cache_from {
             let step = self.begin(format!("importing cache manifest from {place}"));
             let begun = Instant::now();
-            if let Err(error) = self.import_from(place).await {
-                (self.sink)(BuildEvent::Output {
-                    step,
-                    stderr: true,
-                    text: format!("not imported: {}\n", chain(&error)),
-                });
-            }
-            (self.sink)(BuildEvent::Done {
+            let failure = self.import_from(place).await.err();
+            self.end(
                 step,
-                seconds: begun.elapsed().as_secs_f64(),
-            });
+                begun,
+                failure.map(|error| format!("not imported: {}\n", chain(&error))),
+            );
         }
         Ok(())
+    }
+
+    /// Ends a step, which may have failed without harm.
+    fn end(&self, step: usize, begun: Instant, failure: Option<String>) {
+        if let Some(text) = failure {
+            let stderr = true;
+            (self.sink)(BuildEvent::Output { step, stderr, text });
+        }
+        let seconds = begun.elapsed().as_secs_f64();
+        (self.sink)(BuildEvent::Done { step, seconds });
     }
 
     async fn import_from(&self, place: &Place) -> Result<(), ImageError> {
@@ -214,21 +219,18 @@ impl Build {
                 true => self.layers().collect(),
                 false => image.config.rootfs.diff_ids.iter().cloned().collect(),
             };
-            if let Err(source) = self.export_to(&target.place, &made, dated.clone()).await {
-                if !target.may_fail {
+            let failure = match self.export_to(&target.place, &made, dated.clone()).await {
+                Err(source) if !target.may_fail => {
                     let place = target.place.to_string();
                     return Err(Problem::CacheExport { place, source }.into());
                 }
-                (self.sink)(BuildEvent::Output {
-                    step,
-                    stderr: true,
-                    text: format!("not exported: {}\n", chain(&source)),
-                });
-            }
-            (self.sink)(BuildEvent::Done {
+                other => other.err(),
+            };
+            self.end(
                 step,
-                seconds: begun.elapsed().as_secs_f64(),
-            });
+                begun,
+                failure.map(|error| format!("not exported: {}\n", chain(&error))),
+            );
         }
         Ok(())
     }

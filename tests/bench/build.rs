@@ -79,11 +79,7 @@ fn scenarios() -> [Scenario; 4] {
 }
 
 fn main() {
-    // `cargo bench` passes `--bench`; everything else names scenarios.
-    let wanted: Vec<String> = std::env::args()
-        .skip(1)
-        .filter(|argument| !argument.starts_with("--"))
-        .collect();
+    let wanted = shared::wanted();
     let (state, work) = (temporary("cs"), temporary("bench"));
     let mut sides = vec![Side::ours(state.path())];
     sides.extend(Side::peer());

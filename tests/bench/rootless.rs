@@ -24,10 +24,7 @@ const ROUNDS: usize = 5;
 const OUTSIDE: &str = "192.0.2.10";
 
 fn main() {
-    let wanted: Vec<String> = std::env::args()
-        .skip(1)
-        .filter(|argument| !argument.starts_with("--"))
-        .collect();
+    let wanted = shared::wanted();
     let is_wanted = |name: &str| wanted.is_empty() || wanted.iter().any(|part| name.contains(part.as_str()));
     let work = temporary("bench");
     std::fs::set_permissions(work.path(), PermissionsExt::from_mode(0o755)).expect("others may read");

@@ -21,11 +21,7 @@ const COMPOSE: &str = env!("CARGO_BIN_EXE_compose");
 const ROUNDS: usize = 40;
 
 fn main() {
-    // `cargo bench` passes `--bench`; everything else names scenarios.
-    let wanted: Vec<String> = std::env::args()
-        .skip(1)
-        .filter(|argument| !argument.starts_with("--"))
-        .collect();
+    let wanted = shared::wanted();
     let is_wanted = |name: &str| wanted.is_empty() || wanted.iter().any(|wanted| wanted == name);
     let work = temporary("bench");
     let state = temporary("cs");

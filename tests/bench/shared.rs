@@ -150,3 +150,11 @@ pub fn summary(times: &mut [Duration]) -> (Duration, String) {
     let show = |time: Duration| format!("{:.1}", time.as_secs_f64() * 1e3);
     (median, format!("{} ms [{}]", show(median), show(times[0])))
 }
+
+/// Returns the arguments that name scenarios; those that cargo adds are flags.
+pub fn wanted() -> Vec<String> {
+    std::env::args()
+        .skip(1)
+        .filter(|argument| !argument.starts_with("--"))
+        .collect()
+}

@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 use compose::net::spec::{EndpointSpec, Mode, NetworkSpec, PoolSpec, PortSpec};
 use compose::net::{NetError, Networks, Sandbox};
 use compose::os::netlink::{self, CREATE, EXCLUSIVE, Message, Socket};
-use hickory_proto::op::{Message as Question, MessageType, OpCode, Query, ResponseCode};
-use hickory_proto::rr::{Name, RecordType};
+use hickory_proto::op::{Message as Question, ResponseCode};
+use hickory_proto::rr::RecordType;
 use world::*;
 
 #[test]
@@ -643,86 +643,6 @@ fn what_listens_on_the_hosts_loopback_is_out_of_a_containers_reach() {
         .await;
         let heard = at_host(move || listener.recv(&mut [0; 16])).await;
         assert!(heard.is_err(), "{heard:?}");
-    });
-}
-
-/// Prints what things cost: `cargo test --test it net::costs -- --ignored --nocapture`.
-#[test]
-#[ignore = "measures, and asserts nothing"]
-fn costs() {
-    World::run(async |world| {
-        let started = Instant::now();
-        let network = world.network("net").await;
-        println!("network create {:?}", started.elapsed());
-        let mut alone = Vec::new();
-        for _ in 0..30 {
-            let started = Instant::now();
-            let sandbox = world.container("web1", &[&network], &[]).await;
-            alone.push(started.elapsed());
-            drop(sandbox);
-            world.networks.release(&id("web1")).await;
-        }
-        alone.sort();
-        println!("sandbox alone: median {:?}, least {:?}", alone[15], alone[0]);
-        let mut with_port = Vec::new();
-        for _ in 0..30 {
-            let started = Instant::now();
-            let sandbox = world
-                .container("web1", &[&network], &[port("", (8080, 8080), 80)])
-                .await;
-            with_port.push(started.elapsed());
-            drop(sandbox);
-            world.networks.release(&id("web1")).await;
-        }
-        with_port.sort();
-        println!(
-            "sandbox with a port: median {:?}, least {:?}",
-            with_port[15], with_port[0]
-        );
-        tokio::time::sleep(Duration::from_secs(1)).await;
-        let mut together = Vec::new();
-        for round in 0..8 {
-            let names: Vec<String> = (0..10).map(|at| format!("r{round}{at}")).collect();
-            let started = Instant::now();
-            let made = names
-                .iter()
-                .map(|name| world.networks.sandbox(spec(name, &[&network], &[])));
-            let all = futures_util::future::join_all(made).await;
-            together.push(started.elapsed() / 10);
-            assert!(all.iter().all(Result::is_ok));
-        }
-        together.sort();
-        println!(
-            "sandbox, 10 at a time: median {:?} each, least {:?}",
-            together[4], together[0]
-        );
-        let names: Vec<String> = (0..80).map(|at| id(&format!("r{}{}", at / 10, at % 10))).collect();
-        let started = Instant::now();
-        futures_util::future::join_all(names.iter().map(|name| world.networks.release(name))).await;
-        println!("release, 80 at a time: {:?} each", started.elapsed() / 80);
-        tokio::time::sleep(Duration::from_secs(1)).await;
-        let web = world.container("web1", &[&network], &[]).await;
-        let latency = inside(ns(&web), || {
-            let question = {
-                let mut question = Question::new(7, MessageType::Query, OpCode::Query);
-                question.add_query(Query::query(Name::from_ascii("web1.").expect("a name"), RecordType::A));
-                question.to_vec().expect("a question")
-            };
-            let socket = UdpSocket::bind("127.0.0.1:0").expect("a socket");
-            socket.connect("127.0.0.11:53").expect("a resolver");
-            let started = Instant::now();
-            for _ in 0..2000 {
-                socket.send(&question).expect("sent");
-                socket.recv(&mut [0; 512]).expect("an answer");
-            }
-            started.elapsed() / 2000
-        })
-        .await;
-        println!("name looked up in {latency:?}");
-        world.networks.release(&id("web1")).await;
-        let started = Instant::now();
-        world.networks.remove(&network.spec.id).await.expect("it is removed");
-        println!("network remove {:?}", started.elapsed());
     });
 }
 

@@ -330,31 +330,33 @@ fn only_what_the_target_is_made_of_is_looked_into() {
     );
 }
 
+/// Checks a Dockerfile with nothing beside it.
+fn alone(text: &str) -> Report {
+    check(&Question {
+        text,
+        target: None,
+        arguments: &BTreeMap::new(),
+        ignore: &Ignore::default(),
+        platform: "linux/amd64",
+        bases: &BTreeMap::new(),
+    })
+}
+
 #[test]
 fn what_cannot_be_built_is_said_with_its_place() {
-    let question = |text: &str| {
-        check(&Question {
-            text,
-            target: None,
-            arguments: &BTreeMap::new(),
-            ignore: &Ignore::default(),
-            platform: "linux/amd64",
-            bases: &BTreeMap::new(),
-        })
-    };
-    let report = question("ARG A\nFROM busybox\nFROM $B AS z\n");
+    let report = alone("ARG A\nFROM busybox\nFROM $B AS z\n");
     let text = report.text("Dockerfile");
     assert!(text.ends_with(
         "ERROR: base name ($B) should not be blank\nDockerfile:3\n--------------------\n   1 |     ARG A\n   2 |     FROM busybox\n   3 | >>> FROM $B AS z\n   4 |     \n--------------------\n"
     ), "{text}");
     assert!(!report.is_clean());
-    let report = question("FROM busybox\nFOO x\n");
+    let report = alone("FROM busybox\nFOO x\n");
     assert!(
         report
             .text("D")
             .starts_with("ERROR: dockerfile parse error on line 2: unknown instruction: FOO")
     );
-    let report = question("# check=nope=1\nFROM busybox\n");
+    let report = alone("# check=nope=1\nFROM busybox\n");
     assert_eq!(
         report.text("D"),
         "ERROR: failed to parse check options: invalid check option \"nope\"\n"
@@ -366,14 +368,7 @@ fn what_cannot_be_built_is_said_with_its_place() {
 #[test]
 fn a_report_reads_as_buildkits() {
     let text = "# check=error=true\nFROM busybox\nCOPY . \\\n  /\nCMD echo a \\\n  b\nMAINTAINER x\n";
-    let report = check(&Question {
-        text,
-        target: None,
-        arguments: &BTreeMap::new(),
-        ignore: &Ignore::default(),
-        platform: "linux/amd64",
-        bases: &BTreeMap::new(),
-    });
+    let report = alone(text);
     assert_eq!(
         report.text("Dockerfile"),
         "Check complete, 2 warnings have been found!\n\n\

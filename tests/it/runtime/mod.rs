@@ -3,5 +3,4 @@
 mod hostile;
 mod inside;
 mod life;
-mod measure;
 mod support;
