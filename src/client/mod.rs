@@ -60,6 +60,12 @@ impl Engine {
         self.transport.api_minor().is_none_or(|version| version >= minor)
     }
 
+    /// Returns whether the engine is Podman, which runs no health checks itself. Every response says so, as it says the
+    /// version.
+    pub fn leaves_checks_to_timers(&self) -> bool {
+        self.transport.is_podman()
+    }
+
     /// Sends a request that bollard has no call for and returns the response, whose body is still to be read.
     pub async fn request(
         &self,

@@ -5,7 +5,7 @@
 
 use std::io;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bollard::errors::Error;
@@ -33,6 +33,8 @@ pub(super) struct Transport {
     idle: Arc<Mutex<Vec<Connection>>>,
     /// The minor number of the API version that answered, 0 while none has.
     api_minor: AtomicU32,
+    /// Whether an answer has said that Podman gave it.
+    is_podman: AtomicBool,
     /// How to start the engine anew when it has died, if it is the embedded one.
     embedded: Option<Embedded>,
 }
@@ -66,6 +68,7 @@ impl Transport {
             embedded,
             idle: Arc::new(Mutex::new(vec![first])),
             api_minor: AtomicU32::new(0),
+            is_podman: AtomicBool::new(false),
         }
     }
 
@@ -78,6 +81,10 @@ impl Transport {
             0 => None,
             minor => Some(minor),
         }
+    }
+
+    pub(super) fn is_podman(&self) -> bool {
+        self.is_podman.load(Ordering::Relaxed)
     }
 
     fn take_idle(&self) -> Option<Connection> {
@@ -139,6 +146,9 @@ impl Transport {
             .and_then(|version| version.to_str().ok()?.strip_prefix("1.")?.parse().ok())
         {
             self.api_minor.store(minor, Ordering::Relaxed);
+        }
+        if response.headers().contains_key("libpod-api-version") {
+            self.is_podman.store(true, Ordering::Relaxed);
         }
         let idle = Arc::clone(&self.idle);
         tokio::spawn(async move {

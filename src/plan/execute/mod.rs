@@ -2,6 +2,7 @@
 //!
 //! Nothing is decided here; all decisions are in the plan.
 
+mod checks;
 mod containers;
 mod pre_start;
 mod resources;
@@ -25,6 +26,7 @@ use super::reconcile::PlanError;
 use crate::client::{ClientError, Engine};
 use crate::model::{Duration as GoDuration, Project};
 use crate::ui::{Progress, Status};
+use checks::Checks;
 use wait::Wait;
 use watch::Watcher;
 
@@ -114,6 +116,7 @@ pub struct Execution<'e> {
     settings: &'e Settings,
     state: Mutex<Containers>,
     slots: Semaphore,
+    checks: Checks,
 }
 
 /// The containers as they are at the moment.
@@ -154,6 +157,7 @@ impl<'e> Execution<'e> {
                 ..Containers::default()
             }),
             slots: Semaphore::new(settings.parallel.unwrap_or(Semaphore::MAX_PERMITS).max(1)),
+            checks: Checks::default(),
         }
     }
 

@@ -120,6 +120,7 @@ impl Execution<'_> {
                 .map(|container| self.engine.docker.inspect_container(&container.id, None));
             let mut verdict = Verdict::Holds;
             let mut patience = watcher.patience();
+            let mut waiting = Vec::new();
             for inspected in join_all(inspections).await {
                 let inspected = inspected.map_err(ClientError::from)?;
                 match judge(&inspected, condition, is_cancelled, Timestamp::now()) {
@@ -130,11 +131,15 @@ impl Execution<'_> {
                     Verdict::NotYet(at_the_latest) => {
                         patience = patience.min(at_the_latest.unwrap_or(patience));
                         verdict = Verdict::NotYet(None);
+                        waiting.push(inspected);
                     }
                 }
             }
             if verdict == Verdict::Holds || is_cancelled {
                 return Ok(verdict);
+            }
+            if let Some(due) = self.checks.run_due(self.engine, &waiting).await? {
+                patience = patience.min(due);
             }
             tokio::select! {
                 _ = changes.changed() => {}

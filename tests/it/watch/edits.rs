@@ -84,8 +84,11 @@ fn what_editors_save_arrives_and_is_never_missed_in_between() {
         save(&file, &text);
         dev.sees("web", "cat /srv/app/file", &text);
     }
-    let left = dev.inside("web", "cd /srv/app; ls -A; cat /srv/gone 2>/dev/null");
-    assert_eq!(left.trim_end(), "file");
+    assert_eq!(dev.inside("web", "ls -A /srv/app").trim_end(), "file");
+    // Docker and Podman unpack an archive by removing what is there first; only ours puts a file in its place.
+    if dev.is_embedded() {
+        assert_eq!(dev.inside("web", "cat /srv/gone 2>/dev/null"), "");
+    }
 }
 
 #[test]
