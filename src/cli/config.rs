@@ -3,11 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::ExitCode;
 
+use futures_util::future::join_all;
+
+use super::converge::local_source;
 use super::{CommandError, Context};
 use crate::file::explain::explain;
 use crate::file::interpolate::{self, Variable};
 use crate::file::{LoadOptions, Loaded, is_unique, load, load_model};
-use crate::image::Reference;
+use crate::image::{PullOptions, Reference, inspect_remote};
 use crate::model::decode::plain;
 use crate::model::hash::service_hash;
 use crate::model::{Dependencies, Dialect, Emit, Project, Service, Value};
@@ -222,7 +225,7 @@ fn load_options(args: &Args, context: &Context) -> LoadOptions {
 async fn project(args: &Args, context: &Context) -> Result<Project, CommandError> {
     let mut project = context.load_with(&load_options(args, context))?.project;
     if args.resolve_image_digests || args.lock_image_digests {
-        resolve_images(&mut project, context).await?;
+        resolve_images(&mut project).await?;
     }
     if !args.no_consistency {
         unique_container_names(&project)?;
@@ -249,31 +252,29 @@ fn images_alone(project: Project) -> Project {
 }
 
 /// Returns a file that pins the images of a project to what their registries have now.
-pub async fn pinned_images(project: &Project, context: &Context) -> Result<String, CommandError> {
+pub async fn pinned_images(project: &Project) -> Result<String, CommandError> {
     let mut project = project.clone();
-    resolve_images(&mut project, context).await?;
+    resolve_images(&mut project).await?;
     Ok(images_alone(project).emit(Dialect::Yaml).to_yaml())
 }
 
 /// Pins every image to the digest that its registry names now.
 // compose-go types/project.go: WithImagesResolved
-async fn resolve_images(project: &mut Project, context: &Context) -> Result<(), CommandError> {
-    let engine = context.engine().await?;
-    for service in project.services.values_mut() {
-        if service.image.is_empty() {
-            continue;
+async fn resolve_images(project: &mut Project) -> Result<(), CommandError> {
+    let pins = project.services.values_mut().map(|service| async {
+        // What comes from this machine's files has no registry.
+        if service.image.is_empty() || local_source(&service.image).is_some() {
+            return Ok(());
         }
         let reference = Reference::parse(&service.image)?.tagged();
-        if reference.digest().is_some() {
-            continue;
-        }
-        let found = engine.docker.inspect_registry_image(&service.image, None).await?;
-        if let Some(digest) = found.descriptor.digest {
+        if reference.digest().is_none() {
+            let found = inspect_remote(&reference, &PullOptions::default()).await?;
             // The tag stays, for people to read.
-            service.image = format!("{reference}@{digest}");
+            service.image = format!("{reference}@{}", found.digest);
         }
-    }
-    Ok(())
+        Ok(())
+    });
+    join_all(pins).await.into_iter().collect()
 }
 
 /// Prints JSON as docker compose indents it; some numbers cannot be written.

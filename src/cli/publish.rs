@@ -72,7 +72,7 @@ pub async fn run(args: Args, context: &Context) -> Result<ExitCode, CommandError
     }
     let files = Files::collect(&project)?;
     let pinned = match args.resolve_image_digests {
-        true => Some(super::config::pinned_images(&project, context).await?),
+        true => Some(super::config::pinned_images(&project).await?),
         false => None,
     };
     let names: Vec<String> = project.services.keys().cloned().collect();

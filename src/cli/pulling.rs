@@ -12,7 +12,7 @@ use super::{CommandError, Context};
 use crate::client::events::percent_encode;
 use crate::client::stream::JsonLines;
 use crate::client::{ClientError, Engine};
-use crate::image::{Login, Reference, login_for};
+use crate::image::{ImageError, Login, PullOptions, Reference, inspect_remote, login_for};
 use crate::model::{Project, Service};
 use crate::ui::progress::Event;
 use crate::ui::{Progress, Status};
@@ -64,28 +64,39 @@ pub async fn pull_image(
 ) -> Result<(), CommandError> {
     let progress = &context.progress;
     progress.event(&service.name, Status::Working, "Pulling", "");
-    if context.globals.dry_run {
-        progress.event(&service.name, Status::Done, "Pulled", "");
-        return Ok(());
-    }
-    match pull(engine, project, service, layers).await {
+    let pulled = match context.globals.dry_run {
+        true => look(&service.image)
+            .await
+            .map_err(|error| (error.to_string(), error.into())),
+        false => pull(engine, project, service, layers)
+            .await
+            .map_err(|error| (error.to_string(), error.into())),
+    };
+    match pulled {
         Ok(()) => {
             progress.event(&service.name, Status::Done, "Pulled", "");
             Ok(())
         }
-        Err(error) => {
+        Err((text, error)) => {
             let (status, word) = if service.build.is_some() {
                 (Status::Warning, "Warning")
             } else {
                 (Status::Error, "Error")
             };
             // docker compose leaves the engine's part of the text out here.
-            let text = error.to_string();
             let text = text.strip_prefix("Error response from daemon: ").unwrap_or(&text);
             progress.event(&service.name, status, word, text);
-            Err(error.into())
+            Err(error)
         }
     }
+}
+
+/// Asks the registry whether an image could be pulled.
+async fn look(image: &str) -> Result<(), ImageError> {
+    if local_source(image).is_none() {
+        inspect_remote(&Reference::parse(image)?, &PullOptions::default()).await?;
+    }
+    Ok(())
 }
 
 /// Has the engine pull the service's image.

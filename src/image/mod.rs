@@ -36,8 +36,8 @@ pub use progress::{Progress, ProgressSink, silent};
 pub use reference::{Reference, ReferenceError, Source};
 pub use registry::{
     Artifact, ArtifactKind, CertificateError, FetchedArtifact, FetchedLayer, Login, PullOptions, PushOptions,
-    RegistryError, Settings, TransportError, check_login, copy_image, known_registries, login_for, push_artifact,
-    push_index,
+    RegistryError, RemoteImage, Settings, TransportError, check_login, copy_image, inspect_remote, known_registries,
+    login_for, push_artifact, push_index,
 };
 pub(crate) use registry::{chain, use_tls};
 pub use remove::{Conflict, ImageUser, Removed};

@@ -77,7 +77,7 @@ async fn of_system(method: &Method, path: &[&str], call: Call) -> Answer {
         ("DELETE", ["compose", "watches", project]) => watches::end(call, project).await,
         ("GET", ["swarm" | "nodes" | "services" | "tasks" | "secrets" | "configs", ..]) => Err(system::no_swarm()),
         ("GET", ["plugins"]) => Ok(super::response::json(&serde_json::json!([]))),
-        ("GET", ["distribution", name @ .., "json"]) => system::distribution(&call, &name.join("/")),
+        ("GET", ["distribution", name @ .., "json"]) => system::distribution(call, &name.join("/")).await,
         _ => Err(ApiError::page_not_found()),
     }
 }

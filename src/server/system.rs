@@ -15,7 +15,7 @@ use super::version::{NEWEST, OLDEST};
 use crate::engine::container::Status;
 use crate::engine::filters::Filters;
 use crate::engine::images::image_failure;
-use crate::image::{Login, check_login};
+use crate::image::{ImageError, Login, PullOptions, Reference, check_login, inspect_remote};
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
@@ -286,15 +286,27 @@ pub fn no_swarm() -> ApiError {
     }
 }
 
-/// Says what is known of an image's origin: what a pull would say, without asking the registry anew.
-pub fn distribution(call: &Call, name: &str) -> Answer {
-    let image = call.engine.image(name)?;
-    let Some(digest) = image.manifest else {
-        return Err(crate::engine::EngineError::NotFound(format!("no digest is known of {name}")).into());
+/// Says what an image's registry has under its name now.
+pub async fn distribution(call: Call, name: &str) -> Answer {
+    let reference = Reference::parse(name).map_err(|cause| image_failure(ImageError::from(cause)))?;
+    let options = PullOptions {
+        login: super::images::login(&call),
+        ..PullOptions::default()
     };
+    let engine = Arc::clone(&call.engine);
+    drop(call);
+    let asked = engine.on_own_thread(move || async move { inspect_remote(&reference, &options).await });
+    let found = asked.await?.map_err(image_failure)?;
+    let platforms = found.platforms.iter().map(|platform| {
+        let mut shown = json!({ "architecture": platform.architecture, "os": platform.os });
+        if let Some(variant) = &platform.variant {
+            shown["variant"] = json!(variant);
+        }
+        shown
+    });
     Ok(response::json(&json!({
-        "Descriptor": { "mediaType": "application/vnd.oci.image.manifest.v1+json", "digest": digest, "size": 0 },
-        "Platforms": [{ "architecture": image.config.architecture, "os": image.config.os }],
+        "Descriptor": { "mediaType": found.media_type, "digest": found.digest, "size": found.size },
+        "Platforms": platforms.collect::<Vec<_>>(),
     })))
 }
 

@@ -20,6 +20,44 @@ use crate::image::{ImageError, digest};
 /// As many downloads at once as Docker does.
 const DOWNLOADS: usize = 3;
 
+/// Asks the registry of an image, or first a mirror where one is set.
+pub(super) async fn ask_somewhere<T>(
+    reference: &Reference,
+    options: &PullOptions,
+    ask: impl AsyncFn(&Remote) -> Result<T, ImageError>,
+) -> Result<T, ImageError> {
+    let reference = reference.clone().tagged();
+    let settings = match &options.settings {
+        Some(settings) => settings.clone(),
+        None => Settings::load()?,
+    };
+    let mut refused = None;
+    for endpoint in settings.endpoints(reference.domain()) {
+        let attempt = async {
+            let remote = Remote::connect(&endpoint, &reference, options.login(reference.domain()), false).await?;
+            ask(&remote).await
+        };
+        match attempt.await {
+            Ok(answer) => return Ok(answer),
+            // What a mirror says matters only if the registry itself cannot be asked.
+            Err(error) if endpoint.is_mirror => {
+                tracing::debug!(mirror = %endpoint.host, image = %reference, error = %chain(&error), "mirror failed");
+                refused.get_or_insert(error);
+            }
+            Err(error) => {
+                return Err(match (refused, &error) {
+                    (
+                        Some(first),
+                        ImageError::Registry(RegistryError::Resolve { .. } | RegistryError::Unreachable { .. }),
+                    ) => first,
+                    _ => error,
+                });
+            }
+        }
+    }
+    Err(refused.unwrap_or_else(|| ImageError::NotFound(reference.familiar())))
+}
+
 impl Store {
     /// Finds an image by any name that `image:` may have, reading it from its file or directory where it is one of those.
     ///
@@ -52,36 +90,10 @@ impl Store {
         progress: &ProgressSink,
     ) -> Result<Image, ImageError> {
         let _working = self.working()?;
-        let reference = reference.clone().tagged();
-        let settings = match &options.settings {
-            Some(settings) => settings.clone(),
-            None => Settings::load()?,
-        };
-        let mut refused = None;
-        for endpoint in settings.endpoints(reference.domain()) {
-            let attempt = async {
-                let remote = Remote::connect(&endpoint, &reference, options.login(reference.domain()), false).await?;
-                self.pull_from(&remote, options, progress).await
-            };
-            match attempt.await {
-                Ok(image) => return Ok(image),
-                // What a mirror says matters only if the registry itself cannot be asked.
-                Err(error) if endpoint.is_mirror => {
-                    tracing::debug!(mirror = %endpoint.host, image = %reference, error = %chain(&error), "mirror failed");
-                    refused.get_or_insert(error);
-                }
-                Err(error) => {
-                    return Err(match (refused, &error) {
-                        (
-                            Some(first),
-                            ImageError::Registry(RegistryError::Resolve { .. } | RegistryError::Unreachable { .. }),
-                        ) => first,
-                        _ => error,
-                    });
-                }
-            }
-        }
-        Err(refused.unwrap_or_else(|| ImageError::NotFound(reference.familiar())))
+        ask_somewhere(reference, options, async |remote| {
+            self.pull_from(remote, options, progress).await
+        })
+        .await
     }
 
     async fn pull_from(

@@ -177,23 +177,39 @@ fn digests_are_asked_of_the_registry() {
         return;
     };
     project.succeed(&["build", "--push", "base"]);
+    let image = format!("{}/base:1", registry.address);
+    let pushed = project.docker(&["image", "inspect", "-f", "{{index .RepoDigests 0}}", &image]);
+    let (_, digest) = pushed.trim_end().split_once('@').expect("a digest");
+    // What is here under that name by now is something else, and counts for nothing.
     project.write(
         "compose.yaml",
-        &format!(
-            "services: {{web: {{image: \"{}/base:1\", hostname: a}}}}",
-            registry.address
-        ),
+        &format!("services: {{base: {{image: \"{image}\", build: {{context: ., dockerfile_inline: \"FROM scratch\\nCOPY busybox /other\\n\"}}}}}}"),
     );
+    project.succeed(&["build"]);
+    project.write(
+        "compose.yaml",
+        &format!("services: {{web: {{image: \"{image}\", hostname: a}}, local: {{image: \"rootfs:/\"}}}}"),
+    );
+    let expected = format!("{image}@{digest}");
     let pinned = project.succeed(&["config", "--resolve-image-digests"]);
     assert!(
-        pinned.contains("/base:1@sha256:") && pinned.contains("hostname: a"),
-        "{pinned}"
+        pinned.contains(&expected) && pinned.contains("hostname: a") && pinned.contains("image: rootfs:/\n"),
+        "{expected}: {pinned}"
     );
     let locked = project.succeed(&["config", "--lock-image-digests"]);
     assert!(
-        locked.contains("/base:1@sha256:") && !locked.contains("hostname"),
-        "{locked}"
+        locked.contains(&expected) && !locked.contains("hostname"),
+        "{expected}: {locked}"
     );
+    // A dry run asks as well.
+    let told = project.run(&["--dry-run", "pull"]);
+    assert!(
+        told.status.success() && crate::support::text(&told.stderr).contains("web Pulled"),
+        "{told:?}"
+    );
+    project.write("compose.yaml", &format!("services: {{web: {{image: \"{image}0\"}}}}"));
+    let told = project.fail(&["--dry-run", "pull"]);
+    assert!(told.contains("base:10"), "{told}");
 }
 
 #[test]
