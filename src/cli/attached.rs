@@ -593,7 +593,10 @@ impl<'s> Session<'s> {
                 &plan,
                 &converge.settings,
             );
-            with_picture(context, |progress| async move { execution.run_all(&progress).await }).await
+            with_picture(context, "Stopping", |progress| async move {
+                execution.run_all(&progress).await
+            })
+            .await
         })
     }
 
@@ -615,7 +618,10 @@ impl<'s> Session<'s> {
                 &plan,
                 &converge.settings,
             );
-            let killed = with_picture(context, |progress| async move { execution.run_all(&progress).await }).await;
+            let killed = with_picture(context, "Killing", |progress| async move {
+                execution.run_all(&progress).await
+            })
+            .await;
             // What ended in the meantime needs no killing.
             drop(killed);
             Ok(())

@@ -44,6 +44,7 @@ pub async fn run(args: Args, context: &Context) -> Result<ExitCode, CommandError
     let container = containers::one(&engine, &project, &args.service, args.index, OneOff::Include, false).await?;
     let name = containers::name(&container);
     let text = format!("Commit {name}");
+    context.progress.begin("Committing");
     context.progress.event(name, Status::Working, &text, "Committing");
     if context.globals.dry_run {
         context.progress.event(name, Status::Done, &text, "Committed");

@@ -80,7 +80,7 @@ pub async fn run(args: Args, context: &Context) -> Result<ExitCode, CommandError
         };
         let converge = Converge::plan(context, project, &images, options, args.yes).await?;
         let execution = converge.execution();
-        lifecycle::with_picture(context, |progress| async move {
+        lifecycle::with_picture(context, "Creating", |progress| async move {
             execution.run(Stage::Create, &progress).await
         })
         .await?;

@@ -50,6 +50,7 @@ pub async fn run(args: Args, context: &Context) -> Result<ExitCode, CommandError
     }
     let name = containers::name(&container);
     let text = format!("export {name} to {output}");
+    context.progress.begin("Exporting");
     context.progress.event(name, Status::Working, &text, "Exporting");
     if context.globals.dry_run {
         context.progress.event(name, Status::Done, &text, "Exported");

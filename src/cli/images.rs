@@ -108,11 +108,7 @@ fn as_json((container, reference, image): &(&str, &str, &ImageInspect)) -> serde
         "Platform": platform(image),
         "Size": image.size.unwrap_or(0),
     });
-    let tagged = image
-        .metadata
-        .as_ref()
-        .and_then(|metadata| metadata.last_tag_time.as_ref());
-    if let (Some(time), Some(row)) = (tagged, row.as_object_mut()) {
+    if let (Some(time), Some(row)) = (tagged(image), row.as_object_mut()) {
         row.insert("LastTagTime".to_owned(), json!(time));
     }
     row
@@ -121,10 +117,10 @@ fn as_json((container, reference, image): &(&str, &str, &ImageInspect)) -> serde
 fn as_cells((container, reference, image): &(&str, &str, &ImageInspect)) -> Vec<String> {
     let or_none = |text: String| if text.is_empty() { "<none>".to_owned() } else { text };
     let (repository, tag) = repository_and_tag(reference);
-    let created = image
-        .created
-        .as_ref()
+    // When it was tagged here, as docker compose shows it, and when it was made only where nobody knows that.
+    let created = tagged(image)
         .and_then(seconds_since)
+        .or_else(|| image.created.as_ref().and_then(seconds_since))
         .map_or("N/A".to_owned(), |age| format!("{} ago", human::duration(age)));
     vec![
         (*container).to_owned(),
@@ -135,6 +131,11 @@ fn as_cells((container, reference, image): &(&str, &str, &ImageInspect)) -> Vec<
         human::short_size(image.size.unwrap_or(0) as f64),
         created,
     ]
+}
+
+/// Returns when the image got its tag on this engine.
+fn tagged(image: &ImageInspect) -> Option<&impl serde::Serialize> {
+    image.metadata.as_ref()?.last_tag_time.as_ref()
 }
 
 /// Returns how many seconds ago a time of the engine's was.

@@ -46,7 +46,7 @@ pub async fn run(args: Args, context: &Context) -> Result<ExitCode, CommandError
             container,
             signal: args.signal.clone(),
         });
-        scene.execute(context, &plan).await?;
+        scene.execute(context, "Killing", &plan).await?;
         Ok(ExitCode::SUCCESS)
     })
     .await

@@ -75,11 +75,17 @@ impl Scene {
         })
     }
 
-    /// Carries out a plan.
-    pub async fn execute(&self, context: &Context, plan: &Plan) -> Result<(), CommandError> {
+    /// Carries out a plan, and shows it under this title.
+    pub async fn execute(&self, context: &Context, title: &str, plan: &Plan) -> Result<(), CommandError> {
         announce(context, plan);
         let settings = settings(context, &self.engine);
-        execute(context, &self.engine, &self.project, &self.observed, plan, &settings).await
+        let execution = Execution::new(&self.engine, &self.project, &self.observed, plan, &settings);
+        with_picture(
+            context,
+            title,
+            |progress| async move { execution.run_all(&progress).await },
+        )
+        .await
     }
 }
 
@@ -93,16 +99,23 @@ pub async fn execute(
     settings: &Settings,
 ) -> Result<(), CommandError> {
     let execution = Execution::new(engine, project, observed, plan, settings);
-    with_picture(context, |progress| async move { execution.run_all(&progress).await }).await
+    with_picture(context, "Running", |progress| async move {
+        execution.run_all(&progress).await
+    })
+    .await
 }
 
-/// Runs something that tells its progress, inside a picture of it.
-pub async fn with_picture<T, E, F>(context: &Context, run: impl FnOnce(Progress) -> F) -> Result<T, CommandError>
+/// Runs something that tells its progress, inside a picture of it with this title.
+pub async fn with_picture<T, E, F>(
+    context: &Context,
+    title: &str,
+    run: impl FnOnce(Progress) -> F,
+) -> Result<T, CommandError>
 where
     F: Future<Output = Result<T, E>>,
     CommandError: From<E>,
 {
-    context.progress.begin("Running");
+    context.progress.begin(title);
     let result = run(context.progress.clone()).await;
     context.progress.end();
     Ok(result?)

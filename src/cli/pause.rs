@@ -22,7 +22,7 @@ pub async fn run(args: Args, context: &Context) -> Result<ExitCode, CommandError
         let running =
             lifecycle::running(&scene.project, &scene.observed, &services).filter(|container| !container.one_off);
         let plan = lifecycle::for_each(running, "pause", |container| Action::Pause { container });
-        scene.execute(context, &plan).await?;
+        scene.execute(context, "Pausing", &plan).await?;
         Ok(ExitCode::SUCCESS)
     })
     .await

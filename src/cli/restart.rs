@@ -45,7 +45,7 @@ pub async fn run(args: Args, context: &Context) -> Result<ExitCode, CommandError
             args.no_deps,
             args.timeout,
         )?;
-        scene.execute(context, &plan).await?;
+        scene.execute(context, "Restarting", &plan).await?;
         Ok(ExitCode::SUCCESS)
     })
     .await

@@ -35,7 +35,7 @@ pub async fn run(args: Args, context: &Context) -> Result<ExitCode, CommandError
         let services = set(&args.services);
         if args.stop {
             let plan = lifecycle::stop(&scene.project, &scene.observed, &services, None)?;
-            scene.execute(context, &plan).await?;
+            scene.execute(context, "Stopping", &plan).await?;
             if !context.globals.dry_run {
                 let question = Question {
                     project: &scene.project.name,
@@ -74,7 +74,7 @@ pub async fn run(args: Args, context: &Context) -> Result<ExitCode, CommandError
             volumes: args.volumes,
             replaced: false,
         });
-        scene.execute(context, &plan).await?;
+        scene.execute(context, "Removing", &plan).await?;
         Ok(ExitCode::SUCCESS)
     })
     .await

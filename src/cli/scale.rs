@@ -52,7 +52,10 @@ pub async fn run(args: Args, context: &Context) -> Result<ExitCode, CommandError
         };
         let converge = Converge::plan(context, project, &ImageWishes::default(), options, false).await?;
         let execution = converge.execution();
-        lifecycle::with_picture(context, |progress| async move { execution.run_all(&progress).await }).await?;
+        lifecycle::with_picture(context, "Running", |progress| async move {
+            execution.run_all(&progress).await
+        })
+        .await?;
         Ok(ExitCode::SUCCESS)
     })
     .await

@@ -22,7 +22,7 @@ pub async fn run(args: Args, context: &Context) -> Result<ExitCode, CommandError
     interruptible(async {
         let scene = Scene::open(context, &args.services, Look::Containers).await?;
         let plan = lifecycle::stop(&scene.project, &scene.observed, &set(&args.services), args.timeout)?;
-        scene.execute(context, &plan).await?;
+        scene.execute(context, "Stopping", &plan).await?;
         Ok(ExitCode::SUCCESS)
     })
     .await

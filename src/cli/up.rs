@@ -176,7 +176,7 @@ pub async fn run(mut args: Args, context: &Context) -> Result<ExitCode, CommandE
     converge.settings.wait_timeout = super::start::wait_timeout(args.wait_timeout).filter(|_| args.wait);
     let Some(attached) = attached else {
         let execution = converge.execution();
-        interruptible(lifecycle::with_picture(context, |progress| async move {
+        interruptible(lifecycle::with_picture(context, "Running", |progress| async move {
             execution.run_all(&progress).await
         }))
         .await?;
@@ -217,7 +217,7 @@ async fn up_attached(
     }));
     let execution = converge.execution();
     let create = &execution;
-    interruptible(lifecycle::with_picture(context, |progress| async move {
+    interruptible(lifecycle::with_picture(context, "Running", |progress| async move {
         create.run(Stage::Create, &progress).await
     }))
     .await?;

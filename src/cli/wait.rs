@@ -64,7 +64,7 @@ pub async fn run(args: Args, context: &Context) -> Result<ExitCode, CommandError
                 ..DownOptions::default()
             };
             let plan = down(&scene.project, &scene.observed, &options)?;
-            scene.execute(context, &plan).await?;
+            scene.execute(context, "Running", &plan).await?;
         }
         if status == 0 {
             Ok(ExitCode::SUCCESS)

@@ -118,7 +118,10 @@ pub async fn up(args: &Args, context: &Context, project: &mut Project) -> Result
     };
     let converge = Converge::plan(context, project.clone(), &images, options, false).await?;
     let execution = converge.execution();
-    lifecycle::with_picture(context, |progress| async move { execution.run_all(&progress).await }).await?;
+    lifecycle::with_picture(context, "Running", |progress| async move {
+        execution.run_all(&progress).await
+    })
+    .await?;
     *project = converge.project;
     Ok(converge.engine)
 }

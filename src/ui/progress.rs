@@ -103,7 +103,7 @@ struct Line {
     ended: Option<Instant>,
 }
 
-const DRY_RUN: &str = "DRY-RUN MODE - ";
+const DRY_RUN: &str = " DRY-RUN MODE - ";
 const SPINNER: [&str; 10] = ["⠋", "⠙", "⠹", "⠸", "⠼", "⠴", "⠦", "⠧", "⠇", "⠏"];
 /// Terminals with fewer columns show names alone.
 const NARROW: usize = 40;
@@ -347,10 +347,10 @@ impl Picture {
             let elapsed = line.ended.unwrap_or_else(Instant::now) - line.started;
             let timer = format!("{:.1}s ", elapsed.as_secs_f64());
             let prefix = if settings.dry_run { DRY_RUN } else { "" };
-            let head = format!(" {sign} {prefix}");
+            let head = format!(" {sign}{prefix} ");
             if width < NARROW {
                 let name = shortened(text, width.saturating_sub(head.chars().count()));
-                frame.push(format!(" {} {}{name}", paint(colour, sign), paint("36", prefix)));
+                frame.push(format!(" {}{} {name}", paint(colour, sign), paint("36", prefix)));
                 continue;
             }
             let name = shortened(text, width.saturating_sub(head.chars().count() + timer.len() + 2));
@@ -359,7 +359,7 @@ impl Picture {
             let details = shortened(&first_line(&line.event.details), width.saturating_sub(used));
             let gap = width.saturating_sub(used + details.chars().count());
             frame.push(format!(
-                " {} {}{name}{:padding$}{} {:gap$}{}",
+                " {}{} {name}{:padding$}{} {:gap$}{}",
                 paint(colour, sign),
                 paint("36", prefix),
                 "",

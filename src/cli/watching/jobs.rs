@@ -316,10 +316,9 @@ impl Watching<'_> {
         let execution = Execution::new(self.engine, project, observed, plan, &settings);
         match &self.voice {
             Voice::Plain => {
-                lifecycle::with_picture(
-                    self.context,
-                    |progress| async move { execution.run_all(&progress).await },
-                )
+                lifecycle::with_picture(self.context, "Running", |progress| async move {
+                    execution.run_all(&progress).await
+                })
                 .await
             }
             // The terminal is the containers', or there is none.
