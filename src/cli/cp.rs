@@ -344,7 +344,10 @@ fn local_metadata(path: &Path, follow: bool) -> Result<std::fs::Metadata, Comman
             io::ErrorKind::PermissionDenied => "permission denied".to_owned(),
             _ => error.to_string(),
         };
-        CommandError::message(format!("lstat {}: {reason}", path.display()))
+        CommandError::message(format!(
+            "lstat {}: {reason}",
+            crate::file::paths::clean(&path.display().to_string())
+        ))
     })
 }
 

@@ -55,13 +55,18 @@ pub async fn run(args: Args, context: &Context) -> Result<ExitCode, CommandError
         return Err(CommandError::message("--index requires one service to be selected"));
     }
     scope.check_services(&args.services)?;
+    // Not those that the file does not have, and those whose profile is off only by name.
+    let services = match &scope.project {
+        Some(project) if args.services.is_empty() => project.services.keys().cloned().collect(),
+        _ => args.services,
+    };
     let wanted = Wanted {
         project: scope.name,
         tail: args.tail.clone(),
         timestamps: args.timestamps,
         since: engine_time::parse("since", args.since.as_deref())?,
         until: engine_time::parse("until", args.until.as_deref())?,
-        services: args.services,
+        services,
         index: args.index,
     };
     let logs = Logs::new(LogSettings {

@@ -163,7 +163,8 @@ pub async fn run(mut args: Args, context: &Context) -> Result<ExitCode, CommandE
     };
     let options = Options {
         services: set(&args.services),
-        recreate: Recreate::from_flags(args.force_recreate, args.no_recreate),
+        // New volumes come with new containers.
+        recreate: Recreate::from_flags(args.force_recreate || args.renew_anon_volumes, args.no_recreate),
         recreate_dependencies: Recreate::from_flags(args.always_recreate_deps, args.no_recreate),
         inherit: !args.renew_anon_volumes,
         timeout: args.timeout,

@@ -23,7 +23,7 @@ mod load;
 mod merge;
 mod normalize;
 mod options;
-mod paths;
+pub(crate) mod paths;
 pub mod remote;
 mod reset;
 pub mod schema;

@@ -394,10 +394,11 @@ fn orphans_are_warned_of_and_removed_on_wish() {
     let file = "\
 services:
   keep: {image: '${IMAGE}', init: true, command: sleep 300, stop_grace_period: 0s}
-  gone: {image: '${IMAGE}', init: true, command: sleep 300, stop_grace_period: 0s}
+  gone: {image: '${IMAGE}', init: true, command: sh -c 'echo here; exec sleep 300', stop_grace_period: 0s}
 ";
     on_every_engine(file, |stage| {
-        stage.succeeds(&["up", "-d"]);
+        stage.succeeds(&["up", "-d", "--wait"]);
+        assert!(stage.succeeds(&["logs"]).0.contains("here"));
         stage.project.write(
             "compose.yaml",
             "services:\n  keep: {image: '${IMAGE}', init: true, command: sleep 300, stop_grace_period: 0s}\n",
@@ -405,6 +406,7 @@ services:
         let (_, err) = stage.succeeds(&["up", "-d"]);
         let expected = format!("Found orphan containers ([{}-gone-1]) for this project.", stage.name);
         assert!(err.contains(&expected), "{err}");
+        assert_eq!(stage.succeeds(&["logs"]).0, "", "only what the file has is shown");
         stage.succeeds(&["up", "-d", "--remove-orphans"]);
         assert_eq!(stage.containers(), ["keep-1 running 0"]);
     });
@@ -435,7 +437,7 @@ services:
         };
         up("2", &["up", "-d"]);
         stage.succeeds(&["exec", "-T", "web", "test", "-e", "/data/mark"]);
-        up("3", &["up", "-d", "-V"]);
+        up("2", &["up", "-d", "-V"]);
         stage.fails(&["exec", "-T", "web", "test", "-e", "/data/mark"], 1);
     });
 }
