@@ -135,7 +135,11 @@ fn as_cells((container, reference, image): &(&str, &str, &ImageInspect)) -> Vec<
 
 /// Returns when the image got its tag on this engine.
 fn tagged(image: &ImageInspect) -> Option<&impl serde::Serialize> {
-    image.metadata.as_ref()?.last_tag_time.as_ref()
+    let time = image.metadata.as_ref()?.last_tag_time.as_ref()?;
+    // Go's zero, which stands for no time.
+    seconds_since(time)
+        .is_some_and(|age| age < 1000 * 365 * 24 * 3600)
+        .then_some(time)
 }
 
 /// Returns how many seconds ago a time of the engine's was.

@@ -102,14 +102,19 @@ impl Wanted {
             Some(since) => (since, "all"),
             None => (self.since.as_str(), self.tail.as_str()),
         };
-        format!(
-            "/containers/{id}/logs?stdout=1&stderr=1&follow={}&timestamps={}&since={}&until={}&tail={}",
+        let mut request = format!(
+            "/containers/{id}/logs?stdout=1&stderr=1&follow={}&timestamps={}&tail={}",
             u8::from(follow),
             u8::from(self.timestamps),
-            percent_encode(since),
-            percent_encode(&self.until),
             percent_encode(tail),
-        )
+        );
+        // Podman takes no empty time.
+        for (name, time) in [("since", since), ("until", &self.until)] {
+            if !time.is_empty() {
+                request.push_str(&format!("&{name}={}", percent_encode(time)));
+            }
+        }
+        request
     }
 
     async fn containers(&self, engine: &Engine) -> Result<Vec<ContainerSummary>, CommandError> {

@@ -226,7 +226,15 @@ async fn prepare(args: &Args, context: &Context) -> Result<Prepared, CommandErro
         by_service.entry(container.service.clone()).or_default().push(container);
     }
     resolve_references(&mut service, &by_service)?;
-    let links = links(&converge.project.name, &service, 1, true, separator, &by_service);
+    let links = links(
+        &converge.engine,
+        &converge.project.name,
+        &service,
+        1,
+        true,
+        separator,
+        &by_service,
+    );
     let image_name = converge.project.image_name(&service, separator);
     let (body, warnings) = create::container(&ContainerRequest {
         project: &converge.project,

@@ -60,9 +60,9 @@ impl Engine {
         self.transport.api_minor().is_none_or(|version| version >= minor)
     }
 
-    /// Returns whether the engine is Podman, which runs no health checks itself. Every response says so, as it says the
-    /// version.
-    pub fn leaves_checks_to_timers(&self) -> bool {
+    /// Returns whether the engine is Podman, as every response of it says. Its interface is Docker's but for some of
+    /// what it does.
+    pub fn is_podman(&self) -> bool {
         self.transport.is_podman()
     }
 

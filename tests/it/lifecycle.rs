@@ -348,6 +348,11 @@ fn one_off_commands_get_input_and_pass_their_status_on() {
         ]);
         assert_eq!(id.trim_end().len(), 64);
         assert_eq!(stage.containers(), ["one running 0"]);
+        // Beside the service's own container, which is found by its names.
+        stage.succeeds(&["up", "-d"]);
+        let service = format!("{}-web-1", stage.name);
+        let script = format!("for name in web {service}; do getent hosts $name || nslookup $name || exit; done");
+        stage.succeeds(&["run", "--rm", "-T", "web", "sh", "-c", &script]);
     });
 }
 
@@ -519,7 +524,14 @@ volumes: {data: {}}
     on_every_engine(file, |stage| {
         stage.succeeds(&["up", "-d"]);
         stage.succeeds(&["exec", "-T", "web", "touch", "/data/mark"]);
-        stage.succeeds(&["down"]);
+        // As long as a one-off container is on it, a network stays; so does what it can reach.
+        stage.succeeds(&["run", "-d", "--name", &format!("{}-other", stage.name), "web"]);
+        let (_, err) = stage.succeeds(&["down", "web"]);
+        assert!(
+            err.contains(&format!("Network {}_default  Resource is still in use", stage.name)),
+            "{err}"
+        );
+        stage.succeeds(&["down", "--remove-orphans"]);
         stage.succeeds(&["up", "-d"]);
         stage.succeeds(&["exec", "-T", "web", "test", "-e", "/data/mark"]);
         let (_, err) = stage.succeeds(&["down", "-v"]);

@@ -36,7 +36,7 @@ impl Checks {
         engine: &Engine,
         waiting: &[ContainerInspectResponse],
     ) -> Result<Option<Duration>, ClientError> {
-        if !engine.leaves_checks_to_timers() {
+        if !engine.is_podman() {
             return Ok(None);
         }
         let mut next: Option<Duration> = None;

@@ -126,6 +126,7 @@ impl Execution<'_> {
 
     pub(super) fn links(&self, service: &Service, number: u32, one_off: bool) -> Vec<String> {
         links(
+            self.engine,
             &self.project.name,
             service,
             number,
@@ -425,6 +426,7 @@ pub async fn copy_files(engine: &Engine, project: &Project, service: &Service, i
 /// Returns the names under which a container knows others: `container:alias`.
 // docker/compose pkg/compose/convergence.go: getLinks
 pub fn links(
+    engine: &Engine,
     project: &str,
     service: &Service,
     number: u32,
@@ -456,6 +458,17 @@ pub fn links(
             Some((name, alias)) => links.push(format!("{name}:{alias}")),
             None => links.push(format!("{link}:{link}")),
         }
+    }
+    if engine.is_podman() {
+        // It has no links, and refuses containers that have some. Services and containers answer to their names there.
+        let aliases = service.links.iter().chain(&service.external_links);
+        for link in aliases.filter(|link| link.split_once(':').is_some_and(|(name, alias)| name != alias)) {
+            stream::warn(format!(
+                "service {:?}: Podman has no links, so that {link:?} gives no other name; use the name that is there",
+                service.name
+            ));
+        }
+        return Vec::new();
     }
     links
 }

@@ -51,15 +51,18 @@ impl Execution<'_> {
         if !replaced {
             progress.event(&event, Status::Working, "", "Removing");
         }
-        if self.settings.dry_run {
-            // Its containers have not gone, so that this is all that can be told.
+        // Podman takes a network away from containers that are on it.
+        let has_to_look = self.settings.dry_run || self.engine.is_podman() && !replaced;
+        if has_to_look {
             let found = self.engine.docker.inspect_network(id, None).await;
-            match found.map(|network| network.containers.unwrap_or_default()) {
-                Ok(containers) if !containers.is_empty() => {
-                    progress.event(&event, Status::Warning, "", "Resource is still in use");
-                }
-                _ => progress.event(&event, Status::Done, "", "Removed"),
+            let containers = found.ok().and_then(|network| network.containers).unwrap_or_default();
+            if !containers.is_empty() {
+                progress.event(&event, Status::Warning, "", "Resource is still in use");
+                return Ok(());
             }
+        }
+        if self.settings.dry_run {
+            progress.event(&event, Status::Done, "", "Removed");
             return Ok(());
         }
         match self.engine.docker.remove_network(id).await.map_err(ClientError::from) {
