@@ -46,7 +46,7 @@ impl Measured for Side {
     }
 }
 
-/// A scenario: a project, what to do before each measured command, what is measured, and what to do after.
+/// A scenario: a project, what to do before the measured command, what is measured, and what to do after.
 struct Scenario {
     name: &'static str,
     file: String,
@@ -55,9 +55,21 @@ struct Scenario {
     after: &'static [&'static [&'static str]],
     rounds: usize,
     target: Option<Duration>,
+    /// Whether what is measured changes nothing, so that before and after are for all rounds together.
+    once: bool,
 }
 
 const DOWN: &[&[&str]] = &[&["down", "-t", "0"]];
+const UP: &[&[&str]] = &[&["up", "-d"]];
+/// Has a million lines written, and returns when they are.
+const WRITE: &[&str] = &[
+    "exec",
+    "-T",
+    "s0",
+    "sh",
+    "-c",
+    "touch /go; while [ ! -e /done ]; do sleep 0.01; done",
+];
 
 fn services(count: usize, extra: impl Fn(usize) -> String) -> String {
     let mut text = "services:\n".to_owned();
@@ -77,6 +89,17 @@ fn chain(number: usize) -> String {
         let _ = writeln!(text, "    depends_on: {{s{previous}: {{condition: service_healthy}}}}");
     }
     text
+}
+
+/// One service in many containers.
+fn replicas(count: usize) -> String {
+    services(1, |_| format!("    deploy: {{replicas: {count}}}\n"))
+}
+
+/// A service that writes a million lines when it is told to.
+fn writer() -> String {
+    let script = "while [ ! -e /go ]; do sleep 0.01; done; seq 1000000; touch /done; exec sleep 86400";
+    services(1, |_| format!("    entrypoint: [\"sh\", \"-c\", \"{script}\"]\n"))
 }
 
 /// A file as large projects have them: environment, ports, volumes, labels, a health check.
@@ -100,6 +123,11 @@ fn scenarios() -> Vec<Scenario> {
         after,
         rounds,
         target,
+        once: false,
+    };
+    let reading = |name, file, before, measured, rounds, target| Scenario {
+        once: true,
+        ..scenario(name, file, before, measured, DOWN, rounds, target)
     };
     vec![
         scenario("config 1", large(1), &[], &["config"], &[], 20, None),
@@ -144,25 +172,22 @@ fn scenarios() -> Vec<Scenario> {
             3,
             milliseconds(500),
         ),
-        scenario(
-            "no-op up 10",
-            plain(10),
-            &[&["up", "-d"], &["up", "-d"]],
-            &["up", "-d"],
-            DOWN,
-            5,
-            milliseconds(15),
-        ),
-        scenario(
+        scenario("up 1 x 20", replicas(20), &[], &["up", "-d"], DOWN, 3, None),
+        scenario("down 1 x 20", replicas(20), UP, &["down", "-t", "0"], &[], 3, None),
+        reading("no-op up 10", plain(10), UP, &["up", "-d"], 5, milliseconds(15)),
+        reading("no-op up 50", plain(50), UP, &["up", "-d"], 5, None),
+        reading(
             "exec",
             plain(1),
-            &[&["up", "-d"]],
+            UP,
             &["exec", "-T", "s0", "true"],
-            DOWN,
             10,
             milliseconds(15),
         ),
-        scenario("ps 10", plain(10), &[&["up", "-d"]], &["ps"], DOWN, 5, milliseconds(10)),
+        reading("ps 10", plain(10), UP, &["ps"], 5, milliseconds(10)),
+        reading("ps 200", replicas(200), UP, &["ps"], 5, None),
+        scenario("write 1M lines", writer(), UP, WRITE, DOWN, 3, None),
+        reading("logs 1M lines", writer(), &[&["up", "-d"], WRITE], &["logs"], 3, None),
     ]
 }
 
@@ -199,21 +224,32 @@ fn run(scenario: &Scenario, sides: &[Side], work: &Path) {
     let directory = work.join(scenario.name.replace(' ', "-"));
     std::fs::create_dir_all(&directory).expect("a project directory");
     std::fs::write(directory.join("compose.yaml"), &scenario.file).expect("a project file");
+    let all = |side: &Side, commands: &[&[&str]]| {
+        for arguments in commands {
+            side.run(&directory, arguments);
+        }
+    };
     let mut times = vec![Vec::new(); sides.len()];
+    if scenario.once {
+        sides.iter().for_each(|side| all(side, scenario.before));
+    }
     // The first round warms caches and is not counted.
     for round in 0..=scenario.rounds {
         for (side, times) in sides.iter().zip(&mut times) {
-            for arguments in scenario.before {
-                side.run(&directory, arguments);
+            if !scenario.once {
+                all(side, scenario.before);
             }
             let time = side.time(&directory, scenario.measured);
             if round > 0 {
                 times.push(time);
             }
-            for arguments in scenario.after {
-                side.run(&directory, arguments);
+            if !scenario.once {
+                all(side, scenario.after);
             }
         }
+    }
+    if scenario.once {
+        sides.iter().for_each(|side| all(side, scenario.after));
     }
     let shown: Vec<(Duration, String)> = times.iter_mut().map(|times| summary(times)).collect();
     let peer = shown.get(1);
