@@ -54,14 +54,7 @@ impl Engine {
             dns: DnsSpec::default(),
             ..SandboxSpec::default()
         };
-        // Many namespaces made at once get into each other's way now and then: what failed is taken back and made again.
-        let sandbox = match self.networks.net.sandbox(spec.clone()).await {
-            Ok(sandbox) => sandbox,
-            Err(first) => {
-                tracing::warn!(error = %first, "a step's network is made again");
-                self.networks.net.sandbox(spec).await.map_err(failure)?
-            }
-        };
+        let sandbox = self.networks.net.sandbox(spec).await.map_err(failure)?;
         let guard = Box::new(Release {
             engine: Arc::clone(&self),
             name,

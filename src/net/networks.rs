@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::attachment;
@@ -120,6 +121,7 @@ impl Networks {
                     state,
                     leases,
                     bridge: index,
+                    making: watch::channel(()).1,
                 },
             );
         }
@@ -181,9 +183,22 @@ impl Networks {
 
     /// Makes a network.
     pub async fn create(&self, spec: NetworkSpec) -> Result<NetworkState, NetError> {
+        let namesake = {
+            let all = self.inner.lock();
+            let mut networks = all.networks.values().map(|network| &network.state.spec);
+            networks
+                .find(|other| other.name == spec.name)
+                .map(|other| other.id.clone())
+        };
+        if let Some(id) = namesake {
+            // Whoever is told that there is one already may go on with it at once.
+            self.inner.made(&id).await;
+        }
+        // Until this is dropped, those who want to join wait.
+        let (_making, made) = watch::channel(());
         // Others choose subnets too, and may have taken the same one at the same time.
         for _ in 0..8 {
-            let state = self.create_once(spec.clone()).await?;
+            let state = self.create_once(spec.clone(), &made).await?;
             if !self.was_too_late(&state).await? {
                 return Ok(state);
             }
@@ -193,7 +208,7 @@ impl Networks {
             );
             self.remove(&state.spec.id).await?;
         }
-        self.create_once(spec).await
+        self.create_once(spec, &made).await
     }
 
     /// Returns whether a subnet that was chosen for a network is routed to somebody who was there before.
@@ -225,7 +240,7 @@ impl Networks {
         self.inner.workers.run(look).await?
     }
 
-    async fn create_once(&self, spec: NetworkSpec) -> Result<NetworkState, NetError> {
+    async fn create_once(&self, spec: NetworkSpec, made: &watch::Receiver<()>) -> Result<NetworkState, NetError> {
         let inner = &self.inner;
         let child = parent::child(&spec)?;
         let (name_of_bridge, is_own) = match child {
@@ -278,6 +293,7 @@ impl Networks {
                     leases: Leases::new(&state.pools),
                     state: state.clone(),
                     bridge: None,
+                    making: made.clone(),
                 },
             );
             state
@@ -378,6 +394,9 @@ impl Networks {
         let container = spec.container.clone();
         if let Mode::Container(other) = &spec.mode {
             return self.share(&spec, other);
+        }
+        for endpoint in &spec.endpoints {
+            inner.made(&endpoint.network).await;
         }
         let plugs = inner.lock().reserve(&inner.instance, &spec)?;
         match self.make_sandbox(&spec, plugs, namespace).await {
@@ -602,6 +621,7 @@ impl Networks {
     /// Attaches a running container to one more network.
     pub async fn connect(&self, container: &str, spec: &EndpointSpec) -> Result<EndpointState, NetError> {
         let inner = &self.inner;
+        inner.made(&spec.network).await;
         let (namespace, plug, others) = {
             let mut all = inner.lock();
             let Some(entry) = all.containers.get(container) else {
@@ -729,6 +749,16 @@ impl Networks {
 impl Inner {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits while a network is being made: it is known from the moment its name and subnets are taken, but has no
+    /// bridge yet, and may still have to take other subnets.
+    async fn made(&self, network: &str) {
+        let making = self.lock().networks.get(network).map(|network| network.making.clone());
+        if let Some(mut making) = making {
+            // Nothing is ever sent.
+            let _ = making.changed().await;
+        }
     }
 
     fn start_resolver(&self, container: &mut Container, sockets: dns::Sockets) -> Result<(), NetError> {

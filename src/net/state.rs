@@ -5,6 +5,8 @@ use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
+use tokio::sync::watch;
+
 use super::attachment::{self, choose_endpoint};
 use super::bridge;
 use super::error::NetError;
@@ -29,6 +31,8 @@ pub struct Network {
     pub state: NetworkState,
     pub leases: Leases,
     pub bridge: Option<Index>,
+    /// Closed when it is made, or is not going to be.
+    pub making: watch::Receiver<()>,
 }
 
 #[derive(Debug)]

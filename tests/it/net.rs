@@ -73,6 +73,47 @@ fn containers_of_a_network_find_and_reach_each_other_and_nobody_else() {
 }
 
 #[test]
+fn whoever_joins_a_network_that_is_being_made_waits_for_it() {
+    World::run(async |world| {
+        let spec_of = NetworkSpec {
+            id: id("one"),
+            name: "one".into(),
+            ..NetworkSpec::default()
+        };
+        let making = tokio::spawn({
+            let (networks, spec) = (world.networks.clone(), spec_of.clone());
+            async move { networks.create(spec).await }
+        });
+        let known = loop {
+            match world.networks.get(&spec_of.id) {
+                Some(known) => break known,
+                None => tokio::task::yield_now().await,
+            }
+        };
+        assert!(!making.is_finished(), "it is known before it is made");
+        // One more of its name is refused, and may be joined from then on.
+        let again = tokio::spawn({
+            let (networks, spec) = (world.networks.clone(), spec_of.clone());
+            async move {
+                let refused = networks.create(spec).await;
+                assert!(matches!(refused, Err(NetError::NetworkExists(_))), "{refused:?}");
+                links()
+            }
+        });
+        let db = world.container("db1", &[&known], &[]).await;
+        let web = world.container("web1", &[&known], &[]).await;
+        making.await.unwrap().expect("it is made");
+        greet(ns(&db), "db", 5432).await;
+        let address = address(&db);
+        let said = inside(ns(&web), move || ask((address, 5432))).await;
+        assert!(said.is_ok(), "{said:?}");
+        let bridge = known.bridge.expect("a bridge");
+        let links = again.await.unwrap();
+        assert!(links.contains(&bridge), "{links:?}");
+    });
+}
+
+#[test]
 fn a_container_on_two_networks_reaches_both_and_joins_neither() {
     World::run(async |world| {
         let (front, back) = (world.network("front").await, world.network("back").await);
