@@ -12,11 +12,14 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use super::answer::{Verdict, decide};
+use super::lively::{self, Pace};
 use super::registry::Registry;
 use super::upstream::Servers;
 use crate::net::files::RESOLVER;
 use crate::net::firewall;
 
+/// The largest question there is room for.
+pub(super) const QUESTION: usize = 4096;
 /// How many questions of one container are forwarded at a time.
 const FORWARDED: usize = 256;
 /// How many TCP connections of one container are served at a time.
@@ -73,7 +76,9 @@ pub fn serve(
     registry: &Arc<Registry>,
     servers: Servers,
 ) -> io::Result<()> {
-    let udp = UdpSocket::from_std(sockets.udp.into())?;
+    let udp = StdUdpSocket::from(sockets.udp);
+    let asked = Arc::new(udp.try_clone()?);
+    let udp = UdpSocket::from_std(udp)?;
     let tcp = TcpListener::from_std(sockets.tcp.into())?;
     let server = Arc::new(Server {
         container: container.to_owned(),
@@ -81,9 +86,16 @@ pub fn serve(
         servers,
         forwarded: Semaphore::new(FORWARDED),
     });
-    tasks.spawn(Arc::clone(&server).serve_datagrams(udp));
+    tasks.spawn(Arc::clone(&server).serve_datagrams(udp, asked));
     tasks.spawn(server.serve_streams(tcp));
     Ok(())
+}
+
+/// A question that nobody here can answer, and what to say if nobody else can.
+struct Open {
+    question: Vec<u8>,
+    from: SocketAddr,
+    failure: Vec<u8>,
 }
 
 struct Server {
@@ -94,33 +106,67 @@ struct Server {
 }
 
 impl Server {
-    async fn serve_datagrams(self: Arc<Self>, socket: UdpSocket) {
-        let socket = Arc::new(socket);
+    /// Serves by `watched`, which tells when there is a question, and by another descriptor of the same socket.
+    async fn serve_datagrams(self: Arc<Self>, mut watched: UdpSocket, socket: Arc<StdUdpSocket>) {
         let mut forwarded = JoinSet::new();
-        let mut buffer = vec![0; 4096];
+        let mut pace = Pace::new();
+        let mut buffer = vec![0; QUESTION];
         loop {
             let received = tokio::select! {
-                received = socket.recv_from(&mut buffer) => received,
+                received = watched.recv_from(&mut buffer) => received,
                 Some(_) = forwarded.join_next() => continue,
             };
             let Ok((length, from)) = received else {
                 tokio::task::yield_now().await;
                 continue;
             };
-            let question = &buffer[..length];
-            match decide(question, &self.container, &self.registry, true) {
-                Verdict::Answer(answer) => {
-                    let _ = socket.send_to(&answer, from).await;
-                }
-                Verdict::Forward { failure } => {
-                    let (server, socket, question) = (Arc::clone(&self), Arc::clone(&socket), question.to_vec());
-                    forwarded.spawn(async move {
-                        let answer = server.forward(&question, failure, true).await;
-                        let _ = socket.send_to(&answer, from).await;
-                    });
-                }
-                Verdict::Ignore => {}
+            let mut open = self.answer(&socket, &buffer[..length], from);
+            if open.is_none()
+                && pace.is_lively()
+                && let Some(seat) = lively::seat()
+            {
+                let (server, asked) = (Arc::clone(&self), Arc::clone(&socket));
+                let answer = move |question: &[u8], from| server.answer(&asked, question, from);
+                let talk = lively::converse(seat, Arc::clone(&socket), answer);
+                // What is watched wakes whoever watches, with every question.
+                let paused = async {
+                    let unwatched = watched.into_std()?;
+                    let open = talk.await;
+                    Ok::<_, io::Error>((UdpSocket::from_std(unwatched)?, open))
+                };
+                (watched, open) = match paused.await {
+                    Ok(resumed) => resumed,
+                    Err(error) => {
+                        tracing::warn!(container = self.container, %error, "its questions are not answered any more");
+                        return;
+                    }
+                };
+                pace = Pace::new();
             }
+            if let Some(open) = open {
+                let (server, socket) = (Arc::clone(&self), Arc::clone(&socket));
+                forwarded.spawn(async move {
+                    let answer = server.forward(&open.question, open.failure, true).await;
+                    let _ = socket.send_to(&answer, open.from);
+                });
+            }
+        }
+    }
+
+    /// Answers a question, or returns it if somebody else is to be asked.
+    fn answer(&self, socket: &StdUdpSocket, question: &[u8], from: SocketAddr) -> Option<Open> {
+        match decide(question, &self.container, &self.registry, true) {
+            Verdict::Answer(answer) => {
+                // One that there is no room for is lost, as datagrams may be.
+                let _ = socket.send_to(&answer, from);
+                None
+            }
+            Verdict::Forward { failure } => Some(Open {
+                question: question.to_vec(),
+                from,
+                failure,
+            }),
+            Verdict::Ignore => None,
         }
     }
 
