@@ -218,14 +218,16 @@ impl Cgroup {
                 .open(path)
                 .ok()
         });
-        let processes = self
+        // A thread that moves itself keeps nobody from forking. For a process the kernel would lock all forks out, which
+        // has it wait for every processor first: up to ten milliseconds.
+        let tasks = self
             .legacy
             .iter()
-            .filter_map(|(_, path)| OpenOptions::new().write(true).open(path.join("cgroup.procs")).ok())
+            .filter_map(|(_, path)| OpenOptions::new().write(true).open(path.join("tasks")).ok())
             .collect();
         Joinable {
             unified: unified.map(OwnedFd::from),
-            processes,
+            tasks,
         }
     }
 
@@ -344,7 +346,7 @@ pub enum Controller<'c> {
 #[derive(Debug)]
 pub struct Joinable {
     unified: Option<OwnedFd>,
-    processes: Vec<File>,
+    tasks: Vec<File>,
 }
 
 impl Joinable {
@@ -353,9 +355,9 @@ impl Joinable {
         self.unified.as_ref().map(AsFd::as_fd)
     }
 
-    /// Moves this process into the old hierarchies.
+    /// Moves this process, which has one thread, into the old hierarchies.
     pub fn join(&self) -> io::Result<()> {
-        for mut file in &self.processes {
+        for mut file in &self.tasks {
             file.write_all(b"0")?;
         }
         Ok(())
