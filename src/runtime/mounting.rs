@@ -212,6 +212,9 @@ pub fn mount_entry(
     }
     let kind = mount.typ().as_deref().unwrap_or("none");
     let name = mount.source().as_deref().and_then(Path::to_str).unwrap_or(kind);
+    if matches!(kind, "proc" | "sysfs") {
+        check_ordinary(root, destination, kind)?;
+    }
     let existing = in_root::open(root, destination, OFlags::PATH);
     let mut data = options.data.clone();
     if kind == "tmpfs" && data.iter().all(|(name, _)| name != "mode") {
@@ -255,6 +258,21 @@ pub fn mount_entry(
     }
     attach(new.as_fd(), target.as_fd())?;
     Ok(later.then_some(new))
+}
+
+/// Refuses a link where the kernel's own view of things is to be: what is masked in it would be masked elsewhere.
+// runc libcontainer/rootfs_linux.go: mountToRootfs
+fn check_ordinary(root: BorrowedFd<'_>, destination: &Path, kind: &str) -> io::Result<()> {
+    let found = match in_root::open(root, destination, OFlags::PATH | OFlags::NOFOLLOW) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        found => found?,
+    };
+    match FileType::from_raw_mode(rustix::fs::fstat(&found)?.st_mode) {
+        FileType::Directory => Ok(()),
+        _ => Err(io::Error::other(format!(
+            "filesystem \"{kind}\" must be mounted on ordinary directory"
+        ))),
+    }
 }
 
 /// Returns whether an option gives files to somebody this user namespace has; they are root's otherwise.

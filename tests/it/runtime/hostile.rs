@@ -118,6 +118,36 @@ async fn an_image_whose_places_are_links_leads_nowhere() {
     }
 }
 
+#[tokio::test]
+async fn the_kernel_s_own_views_are_mounted_on_ordinary_directories_only() {
+    let Some(_) = runtime() else { return };
+    for (name, kind) in [("proc", "proc"), ("sys", "sysfs")] {
+        let refused = format!("filesystem \"{kind}\" must be mounted on ordinary directory");
+        for target in [Some("elsewhere"), Some("nowhere"), None] {
+            let place = Box::new();
+            let path = place.lower().join(name);
+            let _ = fs::remove_dir(&path);
+            fs::create_dir(place.lower().join("elsewhere")).expect("a directory");
+            match target {
+                Some(target) => symlink(target, &path).expect("a link"),
+                None => fs::write(&path, "").expect("a file"),
+            }
+            let error = place.run_launch(place.launch("echo started")).await;
+            let error = error.expect_err("it is no place to mount on").to_string();
+            assert!(error.contains(&refused), "/{name} -> {target:?}: {error}");
+            let left = fs::read_dir(place.lower().join("elsewhere")).expect("a directory");
+            assert_eq!(left.count(), 0, "nothing is made where the link leads");
+        }
+    }
+    // Devices go wherever the image has its /dev, as with runc: nothing of the kernel is masked there.
+    let place = Box::new();
+    let _ = fs::remove_dir(place.lower().join("dev"));
+    fs::create_dir(place.lower().join("elsewhere")).expect("a directory");
+    symlink("elsewhere", place.lower().join("dev")).expect("a link");
+    let (_, text) = place.run("test -c /elsewhere/null && echo fine").await;
+    assert_eq!(text, "fine\n");
+}
+
 /// Exchanges two names for as long as the flag is set.
 fn exchange(pairs: Vec<(PathBuf, PathBuf)>, goes_on: Arc<AtomicBool>) -> std::thread::JoinHandle<u64> {
     std::thread::spawn(move || {
