@@ -179,6 +179,8 @@ pub(super) fn restart_policy(service: &Service) -> Result<Option<RestartPolicy>,
         "on-failure" => RestartPolicyNameEnum::ON_FAILURE,
         "unless-stopped" => RestartPolicyNameEnum::UNLESS_STOPPED,
         "any" | "always" => RestartPolicyNameEnum::ALWAYS,
+        // A count alone is sent as docker compose does: the engine says that it asks for nothing.
+        "" if attempts.is_some_and(|attempts| attempts != 0) => RestartPolicyNameEnum::EMPTY,
         "" => return Ok(None),
         other => return Err(CreateError::RestartPolicy(other.to_owned())),
     };
@@ -243,6 +245,30 @@ mod tests {
         let policy = restart_policy(&service).unwrap().unwrap();
         assert_eq!(policy.name, Some(RestartPolicyNameEnum::ON_FAILURE));
         assert_eq!(policy.maximum_retry_count, Some(3));
+    }
+
+    #[test]
+    fn attempts_without_a_condition_are_sent_for_the_engine_to_refuse() {
+        let of = |attempts| {
+            let service = Service {
+                deploy: Some(Box::new(Deploy {
+                    restart_policy: Some(model::RestartPolicy {
+                        max_attempts: attempts,
+                        ..model::RestartPolicy::default()
+                    }),
+                    ..Deploy::default()
+                })),
+                restart: "always".into(),
+                ..Service::default()
+            };
+            restart_policy(&service).unwrap()
+        };
+        let sent = of(Some(3)).unwrap();
+        assert_eq!(
+            (sent.name, sent.maximum_retry_count),
+            (Some(RestartPolicyNameEnum::EMPTY), Some(3))
+        );
+        assert_eq!((of(Some(0)), of(None)), (None, None));
     }
 
     #[test]
