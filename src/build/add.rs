@@ -10,6 +10,7 @@ use super::files::{MADE, cached_or, reading, writing};
 use super::ignore::Ignore;
 use super::mode::Change;
 use super::source::{Selected, Source};
+use super::turn::blocking_turn;
 use crate::image::{self, FileKind, Hasher, LayerInfo, Limits, PackOptions, Store, View};
 
 /// One COPY or ADD with everything looked up, to be done where it may block.
@@ -106,6 +107,7 @@ impl Copying {
             }
         }
         let (key, _) = hasher.finish();
+        let _turn = (!no_cache).then(|| blocking_turn(store, &key));
         cached_or(store, no_cache, key, || self.make(&selected))
     }
 

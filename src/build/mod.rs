@@ -32,6 +32,7 @@ mod secrets;
 mod source;
 mod stage;
 mod syntax;
+mod turn;
 
 pub use cache::shrink as shrink_caches;
 pub use error::{BuildError, Place, Problem};

@@ -9,6 +9,7 @@ use super::network::Network;
 use super::run;
 use super::stage::{Build, State, record};
 use super::syntax;
+use super::turn::turn;
 use crate::image::CacheRecord;
 
 /// Variables that a build may be given without declaring them, and that do not make a step another one.
@@ -50,9 +51,12 @@ impl Build {
         }
         let (key, _) = hasher.finish();
         let text = format!("RUN {} # buildkit", self.said(state, &command.arguments));
-        if !self.ignores_cache(stage)
-            && let Some(CacheRecord { layer: Some(layer), .. }) = self.request.store.cached(&key)?
-        {
+        let ignores_cache = self.ignores_cache(stage);
+        let _turn = match ignores_cache {
+            true => None,
+            false => Some(turn(&self.request.store, &key).await),
+        };
+        if !ignores_cache && let Some(CacheRecord { layer: Some(layer), .. }) = self.request.store.cached(&key)? {
             state.layers.push(layer);
             record(state, text, false);
             return Ok(true);

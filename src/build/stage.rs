@@ -15,6 +15,7 @@ use super::ignore::Ignore;
 use super::instruction::Instruction;
 use super::mount::Mount;
 use super::progress::{BuildEvent, BuildSink};
+use super::turn::turn;
 use super::{BuildRequest, CachePlace, DockerfileSource, Named, fingerprint};
 use crate::image::{CacheRecord, CachedStep, Hasher, History, Image, ImageConfig, ImageError, Platform, Source, View};
 
@@ -449,6 +450,8 @@ impl Build {
                 .await
                 .map_err(failed);
         };
+        // Of several builds on the same image one pulls it.
+        let _turn = turn(&self.request.store, &format!("pull {name}")).await;
         if !self.request.pull {
             match self.request.store.get(name) {
                 Err(ImageError::NotFound(_) | ImageError::Damaged { .. }) => {}
