@@ -3,7 +3,7 @@
 use bollard::models::ContainerInspectResponse;
 
 use crate::client::labels;
-use crate::model::Project;
+use crate::model::{Places, Project};
 use crate::ui::human;
 
 /// Returns what happened to a container, and where its limit is written, if it was killed for want of memory.
@@ -25,7 +25,7 @@ pub fn explain(container: &ContainerInspectResponse, project: &Project) -> Optio
     let Ok(limit @ 1..) = u64::try_from(limit) else {
         return Some(format!("{name} was killed because the machine ran out of memory"));
     };
-    let place = service.and_then(|service| project.memory_limit_places.get(service));
+    let place = service.and_then(|service| project.places.of_service(service, Places::MEMORY));
     let place = place.map_or_else(String::new, |place| format!(", see {place}"));
     Some(format!(
         "{name} was killed because it used more memory than its limit of {}{place}",

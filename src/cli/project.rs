@@ -73,7 +73,11 @@ impl Context {
 
     /// Loads the project in a way of the command's own.
     pub fn load_with(&self, options: &LoadOptions) -> Result<Loaded, CommandError> {
-        let loaded = load(options).map_err(|error| self.load_failure(error))?;
+        let mut loaded = load(options).map_err(|error| self.load_failure(error))?;
+        if self.terse {
+            loaded.project.places.keep_own();
+        }
+        loaded.project.places.relative_to(&self.working_directory);
         self.warn(&loaded.warnings, &loaded.sources);
         Ok(loaded)
     }

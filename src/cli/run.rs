@@ -14,7 +14,7 @@ use crate::client::{self, ClientError, labels};
 use crate::file::{dotenv, words::split_words};
 use crate::model::{Dependencies, Project, Service, parse_mount, parse_ports};
 use crate::plan::create::{self, ContainerRequest, references};
-use crate::plan::execute::{copy_files, links, send_create};
+use crate::plan::execute::{copy_files, links, refused_container, send_create};
 use crate::plan::observed::Container;
 use crate::plan::reconcile::condition;
 use crate::plan::{Action, Execution, Observed, Options, Plan, PlanError, Stage, hooks, reconcile};
@@ -258,7 +258,8 @@ async fn prepare(args: &Args, context: &Context) -> Result<Prepared, CommandErro
         String::new()
     } else {
         let (engine, project) = (&converge.engine, &converge.project);
-        let id = send_create(engine, project, &service, &name, body, &context.progress).await?;
+        let created = send_create(engine, project, &service, &name, body, &context.progress).await;
+        let id = created.map_err(|error| refused_container(error, project, &service.name))?;
         copy_files(engine, project, &service, &id).await?;
         id
     };

@@ -15,6 +15,7 @@ use super::merge::merge;
 use super::normalize::{normalize, resolve_variables};
 use super::options::{LoadError, LoadOptions, Loaded, LoadedModel};
 use super::paths::PathBase;
+use super::places::places;
 use super::reset::Resets;
 use super::schema::{self, Violation};
 use super::tree::each_entry;
@@ -85,28 +86,6 @@ pub fn load(options: &LoadOptions) -> Result<Loaded, LoadError> {
         }),
         Err(diagnostics) => Err(loader.failure(diagnostics)),
     }
-}
-
-/// Finds where services' limits on memory are written, for whoever has to say that one was too low.
-fn memory_limit_places(root: &Node, sources: &Sources) -> BTreeMap<String, String> {
-    let services = root.get("services").and_then(Node::as_mapping);
-    let places = services
-        .into_iter()
-        .flat_map(Mapping::iter)
-        .filter_map(|(name, service)| {
-            let short = service.node.get("mem_limit");
-            let long = || {
-                let limits = service.node.get("deploy")?.get("resources")?.get("limits")?;
-                limits.get("memory")
-            };
-            let span = short.or_else(long)?.span;
-            let (line, column) = sources.position(span);
-            Some((
-                name.to_owned(),
-                format!("{}:{line}:{column}", sources.name(span.source)),
-            ))
-        });
-    places.collect()
 }
 
 /// Loads a project as a tree, without typing it: what `config --no-interpolate` prints.
@@ -226,7 +205,7 @@ impl<'o> Loader<'o> {
             .resolve_labels(&mut project, &mut self.warnings)
             .map_err(|error| of_service(error, "label_file", &root))?;
         self.select(&mut project)?;
-        project.memory_limit_places = memory_limit_places(&root, &self.sources);
+        project.places = places(&root, &self.sources);
         let without_effect = match self.options.find_without_effect {
             true => without_effect::find(&root, &project),
             false => Vec::new(),

@@ -24,6 +24,7 @@ mod merge;
 mod normalize;
 mod options;
 pub(crate) mod paths;
+mod places;
 pub mod remote;
 mod reset;
 pub mod schema;

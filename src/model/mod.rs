@@ -15,6 +15,7 @@ mod develop;
 mod emit;
 pub mod hash;
 mod mount;
+mod places;
 mod port;
 mod project;
 mod resource;
@@ -31,6 +32,7 @@ pub use deploy::{
 pub use develop::{Develop, Hook, Watch};
 pub use emit::{Dialect, Emit, Key, Omit};
 pub use mount::{IDMAP, MountError, is_path, parse_mount};
+pub use places::{Places, placed};
 pub use port::{PortError, parse_ports};
 pub use project::{Dependencies, Project, ProjectError};
 pub use resource::{Config, FROM_ENVIRONMENT, Ipam, IpamPool, Model, Network, Secret, Volume};

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use super::emit::{Attributes, sorted};
-use super::{Config, Dialect, Emit, Extensions, Key, Model, Network, Secret, Service, Value, Volume};
+use super::{Config, Dialect, Emit, Extensions, Key, Model, Network, Places, Secret, Service, Value, Volume};
 
 /// Why services cannot be chosen.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -50,8 +50,8 @@ pub struct Project {
     pub environment: BTreeMap<String, String>,
     /// The profiles that are on.
     pub profiles: Vec<String>,
-    /// Where each service's limit on memory is written: file, line and column.
-    pub memory_limit_places: BTreeMap<String, String>,
+    /// Where attributes are written that others than the loader may refuse.
+    pub places: Places,
 }
 
 impl Project {

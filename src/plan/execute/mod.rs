@@ -5,6 +5,7 @@
 mod checks;
 mod containers;
 mod pre_start;
+mod refusal;
 mod resources;
 mod wait;
 mod watch;
@@ -18,6 +19,7 @@ use futures_util::stream::FuturesUnordered;
 use tokio::sync::{Semaphore, watch as channel};
 
 pub use containers::{copy_files, links, send_create};
+pub use refusal::of_container as refused_container;
 
 use super::create::{self, CreateError};
 use super::observed::{Container, Image, Observed, State};
@@ -56,6 +58,13 @@ pub type HookOutput = Arc<dyn Fn(&Container, &str) + Send + Sync>;
 pub enum ExecutionError {
     #[error(transparent)]
     Client(#[from] ClientError),
+    /// The engine refused what is written at a place of the files.
+    #[error("{source}\n --> {place}")]
+    Placed {
+        #[source]
+        source: ClientError,
+        place: String,
+    },
     #[error(transparent)]
     Create(#[from] CreateError),
     #[error("failed to create network {name}: {source}")]
@@ -302,7 +311,12 @@ impl<'e> Execution<'e> {
         }
         // Never closed, so the permit always comes.
         let _slot = self.slots.acquire().await;
-        match &operation.action {
+        let done = self.act(index, &operation.action, progress).await;
+        done.map_err(|error| refusal::placed(error, self.project, &operation.action))
+    }
+
+    async fn act(&self, index: usize, action: &Action, progress: &Progress) -> Result<(), ExecutionError> {
+        match action {
             Action::CreateNetwork { key } => self.create_network(key, progress).await,
             Action::RemoveNetwork { id, name, replaced } => self.remove_network(id, name, *replaced, progress).await,
             Action::Disconnect { network, container } => self.disconnect(network, container).await,
