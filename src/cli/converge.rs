@@ -7,9 +7,9 @@ use super::lifecycle;
 use super::models;
 use super::providers::{self, Request};
 use super::{CommandError, Context};
-use crate::client::Engine;
+use crate::client::{Engine, EngineKind};
 use crate::image::Source;
-use crate::model::{Duration, Project, Service};
+use crate::model::{Duration, Project, Service, placed};
 use crate::plan::observed::{self, Question};
 use crate::plan::{Execution, Observed, Options, Plan, Settings, reconcile};
 use crate::ui::stream;
@@ -96,6 +96,7 @@ impl Converge {
         absolute_images(&mut project);
         provide(context, &mut project).await?;
         let engine = context.engine().await?;
+        check_local_images(&engine, &project, project.services.values())?;
         let mut observed = observe(&engine, &project, options.separator).await?;
         let all = |_: &Service| true;
         ensure_images(context, &engine, &project, all, &mut observed, images).await?;
@@ -147,6 +148,40 @@ pub fn absolute_images(project: &mut Project) {
 /// Returns the file or directory that an image's name stands for, if it does for one.
 pub fn local_source(image: &str) -> Option<Source> {
     Source::parse(image).ok().filter(|source| source.local_path().is_some())
+}
+
+/// Refuses images that are files or directories of this machine on an engine that takes none.
+pub fn check_local_images<'p>(
+    engine: &Engine,
+    project: &'p Project,
+    services: impl IntoIterator<Item = &'p Service>,
+) -> Result<(), CommandError> {
+    if engine.kind() == EngineKind::Embedded {
+        return Ok(());
+    }
+    for service in services {
+        let images = std::iter::once((&service.image, "image".to_owned()));
+        let steps = service.pre_start.iter().enumerate();
+        let steps = steps.map(|(index, step)| (&step.image, format!("pre_start[{index}]")));
+        for (image, attribute) in images.chain(steps) {
+            let Some(source) = local_source(image) else { continue };
+            let what = match source {
+                Source::Rootfs(_) => "a directory",
+                _ => "an image in files",
+            };
+            let message = format!(
+                "service {:?}: {image} is {what} of this machine, which only the embedded engine takes for an image, not \
+                 the one at {}",
+                service.name,
+                engine.address()
+            );
+            let place = project.places.of_service(&service.name, &attribute);
+            return Err(CommandError::message(placed(&message, place)).hint(
+                "use the embedded engine (--engine embedded, the default), or an image that this one can pull or build",
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// Returns the images of `pre_start` steps that have one of their own, each as a service that would be made from it.

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use futures_util::future::join_all;
 
-use super::{CommandError, Context, pulling};
+use super::{CommandError, Context, converge, pulling};
 use crate::model::{Dependencies, Service};
 use crate::plan::observed;
 use crate::ui::{Progress, Status, stream};
@@ -60,6 +60,7 @@ pub async fn run(args: Args, context: &Context) -> Result<ExitCode, CommandError
         project = project.with_selected_services(&args.services, dependencies)?;
     }
     let engine = context.engine().await?;
+    converge::check_local_images(&engine, &project, project.services.values())?;
     let images = project.services.values().map(|service| service.image.as_str());
     let present = observed::images(&engine, images.filter(|image| !image.is_empty())).await?;
     let mut pulled_for: BTreeMap<&str, &str> = BTreeMap::new();

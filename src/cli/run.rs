@@ -283,6 +283,7 @@ async fn dependencies(
     let separator = lifecycle::separator(context);
     converge::provide(context, &mut project).await?;
     let engine = context.engine().await?;
+    converge::check_local_images(&engine, &project, project.services.values())?;
     let mut observed = converge::observe(&engine, &project, separator).await?;
     let is_other = |service: &Service| service.name != args.service;
     converge::ensure_images(context, &engine, &project, is_other, &mut observed, images).await?;

@@ -2,6 +2,7 @@
 
 use std::net::TcpListener;
 
+use crate::support::mock::{Mock, Reply};
 use crate::support::{self, Project, text};
 
 /// A project, what it needs beforehand, the command, its exit status, and texts that its standard error must have.
@@ -74,10 +75,58 @@ const REFUSALS: &[Refusal] = &[
         says: &["external volume \"vol\" not found"],
     },
     Refusal {
+        name: "a size that no file system can have",
+        file: "services:\n  web:\n    image: busybox:latest\n    command: [\"true\"]\n    tmpfs:\n      - /a\n      - /a/b:size=much\n",
+        command: &["up", "-d"],
+        says: &["/a/b", "\n --> compose.yaml:7:9"],
+    },
+    Refusal {
+        name: "a volume of a driver's options that contradict each other",
+        file: "services:\n  web:\n    image: busybox:latest\n    volumes: [\"vol:/v\"]\nvolumes:\n  vol:\n    driver_opts:\n      o: bind\n",
+        command: &["up", "-d"],
+        says: &["missing device in volume options\n --> compose.yaml:8:7"],
+    },
+    Refusal {
+        name: "a volume of a device that is not there",
+        file: "services:\n  web:\n    image: busybox:latest\n    command: [\"true\"]\n    volumes: [\"vol:/v\"]\nvolumes:\n  vol:\n    driver_opts: {type: none, o: bind, device: /nowhere/at/all}\n",
+        command: &["up", "-d"],
+        says: &["/nowhere/at/all", "\n --> compose.yaml:8:18"],
+    },
+    Refusal {
+        name: "a limit on files that this storage does not know",
+        file: "services:\n  web:\n    image: busybox:latest\n    storage_opt:\n      size: 1G\n",
+        command: &["up", "-d"],
+        says: &["--storage-opt is supported only for", "\n --> compose.yaml:5:7"],
+    },
+    Refusal {
+        name: "the same of a container that is run once",
+        file: "services:\n  web:\n    image: busybox:latest\n    storage_opt:\n      size: 1G\n",
+        command: &["run", "--rm", "web"],
+        says: &["--storage-opt is supported only for", "\n --> compose.yaml:5:7"],
+    },
+    Refusal {
+        name: "attempts of a policy that always restarts",
+        file: "services:\n  web:\n    image: busybox:latest\n    deploy: {restart_policy: {condition: any, max_attempts: 3}}\n",
+        command: &["up", "-d"],
+        says: &["maximum retry count can only be used with 'on-failure'\n --> compose.yaml:4:13"],
+    },
+    Refusal {
+        name: "attempts of no policy",
+        file: "services:\n  web:\n    image: busybox:latest\n    deploy: {restart_policy: {max_attempts: 3}}\n",
+        command: &["up", "-d"],
+        says: &["maximum retry count can only be used with 'on-failure'\n --> compose.yaml:4:13"],
+    },
+    Refusal {
+        name: "attempts of a short form that always restarts",
+        file: "services:\n  web:\n    image: busybox:latest\n    restart: always:3\n",
+        command: &["up", "-d"],
+        says: &["maximum retry count can only be used with 'on-failure'\n --> compose.yaml:4:14"],
+    },
+    Refusal {
         name: "a bind source that may not be created",
         file: "services:\n  web:\n    image: busybox:latest\n    volumes: [{type: bind, source: ./nowhere, target: /x, bind: {create_host_path: false}}]\n",
         command: &["up", "-d"],
-        says: &["bind source path does not exist"],
+        says: &["bind source path does not exist", "nowhere\n --> compose.yaml:4:15"],
     },
     Refusal {
         name: "a secret whose variable is not set",
@@ -202,5 +251,47 @@ fn a_state_directory_that_cannot_hold_changes_is_named_with_what_can() {
         "set COMPOSE_STATE_DIR to a directory on ext4",
     ] {
         assert!(said.contains(part), "{part:?} is missing in {said}");
+    }
+}
+
+#[test]
+fn places_are_left_out_where_docker_compose_s_lines_are_asked_for() {
+    if !support::available("root", support::is_root()) {
+        return;
+    }
+    let file = "services:\n  web:\n    image: busybox:latest\n    storage_opt: {size: 1G}\n";
+    let project = Project::new(&[("compose.yaml", file)]);
+    support::busybox(&project);
+    let said = project.fail(&["--progress", "plain", "--ansi", "never", "create"]);
+    let last = said.trim_end().lines().next_back().unwrap_or_default();
+    assert!(last.starts_with("Error response from daemon: --storage-opt"), "{said}");
+}
+
+#[test]
+fn images_that_only_the_embedded_engine_takes_are_refused_on_others_before_anything_is_asked() {
+    let engine = Mock::start(|request| match request.path.as_str() {
+        path if path.ends_with("/_ping") => Reply::ok("OK"),
+        _ => Reply::status(301, ""),
+    });
+    let file = "services:\n  web:\n    image: rootfs:/\n  zoo:\n    image: busybox\n    pre_start:\n      - image: oci:./x\n        command: [a]\n";
+    let project = Project::new(&[("compose.yaml", file)]);
+    let engine = format!("tcp://{}", engine.address);
+    for (command, place) in [
+        (&["up", "-d"] as &[&str], "compose.yaml:3:12"),
+        (&["create"], "compose.yaml:3:12"),
+        (&["pull"], "compose.yaml:3:12"),
+        (&["run", "web"], "compose.yaml:3:12"),
+        (&["up", "zoo"], "compose.yaml:7:16"),
+    ] {
+        let said = project.fail(&[&["--engine", &engine], command].concat());
+        assert!(
+            said.contains("of this machine, which only the embedded engine takes"),
+            "{command:?}: {said}"
+        );
+        assert!(
+            said.contains(&engine) && said.contains(&format!("\n --> {place}\n")),
+            "{command:?}: {said}"
+        );
+        assert!(said.contains("hint: use the embedded engine"), "{command:?}: {said}");
     }
 }
