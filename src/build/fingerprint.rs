@@ -1,8 +1,16 @@
 //! What tells one state of a directory of this machine from another, where it is built on (`FROM rootfs:/`).
 //!
-//! Its files are too many to be read at every build. What installing, updating or removing software changes is looked at: which
-//! names every directory has, by the directory's own times; and for files that are written in place, the configuration above all,
-//! their times and sizes.
+//! Its files are too many to be read, or even asked for their times, at every build: a machine with a desktop has a million, which
+//! takes seconds. What installing, updating or removing software changes is looked at: which names every directory has, by the
+//! directory's own times; and for files that are written in place, the configuration above all, their times and sizes.
+//!
+//! So a step is done again when something is installed, removed or configured, and not when:
+//!
+//! - a program or library below `/usr` is overwritten in place, under its old name. What installs software writes a new file and
+//!   renames it, or removes the old one first, both of which the directory's times tell.
+//! - anything changes in `/root`, `/home`, and in `/var` beside the list of packages. They change all the time (histories, logs,
+//!   caches, this engine's own state), so that no step would ever be found again; and what is a build's input belongs into its
+//!   context, where `COPY` sees every byte.
 
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
