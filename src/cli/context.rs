@@ -7,6 +7,7 @@ use super::flags::go_bool;
 use super::{CommandError, Globals, error};
 use crate::client::{self, Engine, EngineChoice};
 use crate::engine::paths::Paths;
+use crate::engine::running::Running;
 use crate::file::{LoadOptions, load_environment};
 use crate::model::Project;
 use crate::ui::progress::{Mode, Settings};
@@ -221,7 +222,12 @@ impl Context {
 
     /// Connects to a certain engine, whatever flags and environment say.
     pub async fn engine_of(&self, choice: &EngineChoice) -> Result<Engine, CommandError> {
-        Ok(client::connect(choice, self.state_directory().as_deref()).await?)
+        let engine = client::connect(choice, self.state_directory().as_deref()).await?;
+        // Who reads docker compose's lines expects no others.
+        if let Some(other) = engine.other_build().filter(|_| !self.terse) {
+            stream::warn(of_another_build(other));
+        }
+        Ok(engine)
     }
 
     /// Returns the state directory that flags and environment choose, if they do.
@@ -283,4 +289,17 @@ impl Context {
             format!("\"{} {command}\" is not available in this version", self.program),
         )
     }
+}
+
+/// Says that the engine is of another build than this program, and what to do.
+fn of_another_build(engine: &Running) -> String {
+    let program = match engine.program.as_os_str().is_empty() {
+        true => "an older build".to_owned(),
+        false => format!("another build, {} from {}", engine.version, engine.program.display()),
+    };
+    format!(
+        "the engine that runs is of {program}, and may not know all that this one does: \"kill {}\" ends it, containers run on, \
+         and the next command starts one of this build",
+        engine.pid
+    )
 }

@@ -9,12 +9,16 @@ use std::time::{Duration, Instant};
 use super::transport::{self, Connection};
 use super::{Address, ClientError};
 use crate::engine::paths::Paths;
+use crate::engine::running::Running;
 use crate::os::program;
 
 /// How long a new engine may take until it listens; it adopts running containers first.
 const START_LIMIT: Duration = Duration::from_secs(20);
 /// How long to wait between two looks at the socket. A look costs some microseconds.
 const LOOK_INTERVAL: Duration = Duration::from_millis(1);
+
+/// How long an engine that was asked to leave may take.
+const LEAVE_LIMIT: Duration = Duration::from_secs(5);
 
 /// The embedded engine of one state directory, whether it runs or not.
 pub(super) struct Embedded {
@@ -27,6 +31,31 @@ impl Embedded {
         Self {
             paths: Paths::discover(state_dir),
         }
+    }
+
+    /// Connects as [`Self::connect_or_start`] does, and looks at which build the engine is.
+    ///
+    /// One whose program was replaced by this one since, as by an update, is replaced, too, if nobody else uses it:
+    /// containers run on, and the new engine takes them up. Any other engine of another build goes on, and is returned.
+    pub(super) async fn connect_to_this_build(&self) -> Result<(Address, Connection, Option<Running>), ClientError> {
+        let (address, connection) = self.connect_or_start().await?;
+        let other = Running::read(&self.paths).filter(|running| running.build != program::build());
+        let Some(other) = other else {
+            return Ok((address, connection, None));
+        };
+        let is_updated = std::env::current_exe().is_ok_and(|ours| ours == other.program);
+        if !is_updated || !leaves(connection).await {
+            let (address, connection) = self.connect_or_start().await?;
+            return Ok((address, connection, Some(other)));
+        }
+        let deadline = Instant::now() + LEAVE_LIMIT;
+        while transport::open(&address).await.is_ok() && Instant::now() < deadline {
+            tokio::time::sleep(LOOK_INTERVAL).await;
+        }
+        let (address, connection) = self.connect_or_start().await?;
+        // Somebody may have come in time to keep it.
+        let kept = Running::read(&self.paths).filter(|running| running.build != program::build());
+        Ok((address, connection, kept))
     }
 
     /// Connects to the engine, starting it if nothing listens.
@@ -44,6 +73,16 @@ impl Embedded {
         let connection = await_listening(&address, &mut child, &self.paths.log()).await?;
         Ok((address, connection))
     }
+}
+
+/// Asks an engine to leave to this build, and returns whether it does. It waits for the connection to close.
+async fn leaves(mut connection: Connection) -> bool {
+    let request = http::Request::post("/compose/leave").header(http::header::HOST, "engine");
+    let Ok(request) = request.body(transport::Body::Left(http_body_util::Full::default())) else {
+        return false;
+    };
+    let answer = connection.send_request(request).await;
+    answer.is_ok_and(|answer| answer.status().is_success())
 }
 
 /// Runs the engine with its output in its log. It makes a session of its own, so that no key pressed here reaches it.

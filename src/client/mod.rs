@@ -19,6 +19,8 @@ use std::sync::Arc;
 
 use bollard::Docker;
 
+use crate::engine::running::Running;
+
 pub use choice::{Address, EngineChoice, InvalidEngine};
 pub use error::ClientError;
 
@@ -41,12 +43,18 @@ pub struct Engine {
     pub docker: Docker,
     kind: EngineKind,
     transport: Arc<transport::Transport>,
+    other_build: Option<Running>,
 }
 
 impl Engine {
     /// Returns what kind of engine this is.
     pub fn kind(&self) -> EngineKind {
         self.kind
+    }
+
+    /// Returns the embedded engine if it is of another build than this program.
+    pub fn other_build(&self) -> Option<&Running> {
+        self.other_build.as_ref()
     }
 
     /// Returns where the engine listens.
@@ -134,10 +142,12 @@ impl std::fmt::Debug for Engine {
 ///
 /// `state_dir` is the state directory of the embedded engine (`None`: the default one); other engines ignore it.
 pub async fn connect(choice: &EngineChoice, state_dir: Option<&Path>) -> Result<Engine, ClientError> {
+    let mut other_build = None;
     let (kind, address, connection, embedded) = match choice {
         EngineChoice::Embedded => {
             let embedded = launch::Embedded::new(state_dir);
-            let (address, connection) = embedded.connect_or_start().await?;
+            let (address, connection, other) = embedded.connect_to_this_build().await?;
+            other_build = other;
             (EngineKind::Embedded, address, connection, Some(embedded))
         }
         _ => {
@@ -163,5 +173,6 @@ pub async fn connect(choice: &EngineChoice, state_dir: Option<&Path>) -> Result<
         docker,
         kind,
         transport,
+        other_build,
     })
 }

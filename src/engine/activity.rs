@@ -35,6 +35,11 @@ impl Activity {
         (self.users.load(Ordering::Relaxed) == 0).then(|| *self.last.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
+    /// Returns how many use the engine.
+    pub fn users(&self) -> usize {
+        self.users.load(Ordering::Relaxed)
+    }
+
     /// Notes that something happened just now.
     pub fn touch(&self) {
         *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();

@@ -42,6 +42,7 @@ mod process;
 mod propagation;
 pub mod prune;
 mod restart;
+pub mod running;
 mod seccomp;
 mod settle;
 pub mod signals;
@@ -98,6 +99,8 @@ pub struct Engine {
     watches: Watches,
     /// Everything that goes on in the background.
     pub tasks: TaskTracker,
+    /// Told when another build of the program wants to take over.
+    pub leaving: tokio::sync::Notify,
     /// Cancelled when the engine ends.
     pub closing: CancellationToken,
     boot_id: String,
@@ -161,6 +164,7 @@ impl Engine {
             api_sockets: ApiSockets::new(socket),
             watches: Watches::default(),
             tasks: TaskTracker::new(),
+            leaving: tokio::sync::Notify::new(),
             closing: CancellationToken::new(),
             boot_id: container::boot_id(),
             settling: Arc::default(),

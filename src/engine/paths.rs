@@ -79,6 +79,11 @@ impl Paths {
         self.state_dir.join("engine.lock")
     }
 
+    /// Returns the file that says of which build the engine is.
+    pub fn running(&self) -> PathBuf {
+        self.run_dir.join("engine.build")
+    }
+
     /// Returns the directory of one container's record, log and writable layer.
     pub fn container(&self, id: &str) -> PathBuf {
         self.state_dir.join("containers").join(id)

@@ -83,6 +83,8 @@ fn run(paths: &Paths) -> io::Result<()> {
     let Some(_lock) = elect(paths)? else {
         return Ok(());
     };
+    // Who finds the socket finds this beside it.
+    super::running::Running::this().write(paths)?;
     let listener = listen(&paths.socket())?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .max_blocking_threads(8)
@@ -114,11 +116,27 @@ async fn serve(paths: Paths, listener: UnixListener) -> io::Result<()> {
         () = server::serve(Arc::clone(&engine), listener) => {}
         () = idle(&engine) => info!("nothing to do any more"),
         () = rest(&engine) => {}
+        () = leaving(&engine) => info!("another build takes over"),
         _ = terminate.recv() => info!("asked to end"),
         _ = interrupt.recv() => info!("interrupted"),
     }
     engine.close().await;
     Ok(())
+}
+
+/// Ends when a client has asked for it and nobody uses the engine; who comes meanwhile keeps it.
+async fn leaving(engine: &Engine) {
+    loop {
+        engine.leaving.notified().await;
+        let gone = async {
+            while engine.activity.users() > 0 {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        if tokio::time::timeout(BREATH, gone).await.is_ok() {
+            return;
+        }
+    }
 }
 
 /// Gives back, whenever nobody has asked for anything for a moment, the memory that answering took. Never ends.

@@ -2,6 +2,8 @@
 
 use std::ffi::OsString;
 use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
 use super::memfd;
@@ -29,6 +31,63 @@ pub fn path() -> PathBuf {
         .map(PathBuf::from)
         .or_else(|| std::env::current_exe().ok())
         .unwrap_or_else(|| PathBuf::from("compose"))
+}
+
+/// Returns what tells this build of the program from others, copies of it included: the id that the linker gave it.
+pub fn build() -> String {
+    let program = File::open("/proc/self/exe");
+    let id = program
+        .as_ref()
+        .ok()
+        .and_then(|program| build_id(program).ok().flatten());
+    id.unwrap_or_else(|| {
+        // Without an id two builds differ at least in size, as a rule.
+        let size = program
+            .and_then(|program| program.metadata())
+            .map_or(0, |found| found.len());
+        format!("{}-{size}", env!("CARGO_PKG_VERSION"))
+    })
+}
+
+/// Reads a program's build id out of its notes.
+// elf(5)
+fn build_id(program: &File) -> io::Result<Option<String>> {
+    const NOTES: u32 = 4;
+    const BUILD_ID: usize = 3;
+    let number = |bytes: &[u8], at: usize, length: usize| {
+        let bytes = bytes.get(at..at + length).unwrap_or_default();
+        bytes
+            .iter()
+            .rev()
+            .fold(0u64, |number, byte| number << 8 | u64::from(*byte))
+    };
+    let mut header = [0; 64];
+    program.read_exact_at(&mut header, 0)?;
+    let (offset, size, count) = (number(&header, 32, 8), number(&header, 54, 2), number(&header, 56, 2));
+    for index in 0..count {
+        let mut part = [0; 56];
+        program.read_exact_at(&mut part, offset + index * size)?;
+        let length = number(&part, 32, 8);
+        if number(&part, 0, 4) != u64::from(NOTES) || length > 64 * 1024 {
+            continue;
+        }
+        let mut notes = vec![0; length as usize];
+        program.read_exact_at(&mut notes, number(&part, 8, 8))?;
+        let mut rest = notes.as_slice();
+        while rest.len() >= 12 {
+            let field = |at: usize| number(rest, at, 4) as usize;
+            let (name, text, kind) = (field(0), field(4), field(8));
+            let begin = 12 + name.next_multiple_of(4);
+            let (Some(owner), Some(text)) = (rest.get(12..12 + name), rest.get(begin..begin + text)) else {
+                break;
+            };
+            if kind == BUILD_ID && owner == b"GNU\0" {
+                return Ok(Some(text.iter().map(|byte| format!("{byte:02x}")).collect()));
+            }
+            rest = rest.get(begin + text.len().next_multiple_of(4)..).unwrap_or_default();
+        }
+    }
+    Ok(None)
 }
 
 /// Returns the arguments that start this program again, from its file or from a copy of it.
@@ -77,6 +136,21 @@ pub fn engine_s_environment() -> Vec<(String, String)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_build_has_an_id_and_a_file_without_one_has_none() {
+        let id = build();
+        assert!(
+            id.len() >= 16 && id.bytes().all(|byte| byte.is_ascii_hexdigit()),
+            "{id}"
+        );
+        assert_eq!(build(), id);
+        let mut file = tempfile::tempfile().unwrap();
+        assert!(build_id(&file).is_err(), "it is empty");
+        // Numbers of all sizes, and no program.
+        io::Write::write_all(&mut file, &[0xff; 4096]).unwrap();
+        assert!(!matches!(build_id(&file), Ok(Some(_))));
+    }
 
     #[test]
     fn an_argument_is_what_follows_its_name() {

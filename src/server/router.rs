@@ -70,6 +70,7 @@ async fn of_system(method: &Method, path: &[&str], call: Call) -> Answer {
         ("POST", ["build"]) => build::from_tar(call).await,
         ("POST", ["build", "prune"]) => build::prune(call).await,
         ("GET", ["compose", "df"]) => system::usage(call).await,
+        ("POST", ["compose", "leave"]) => system::leave(&call),
         ("POST", ["compose", "build"]) => build::from_directory(call).await,
         ("POST", ["compose", "containers", id, "sync"]) => sync::sync(call, id).await,
         ("GET", ["compose", "watches", project]) => watches::standing(&call, project),

@@ -12,6 +12,7 @@ use super::request::Call;
 use super::response::{self, Answer};
 use super::version::{NEWEST, OLDEST};
 
+use crate::engine::EngineError;
 use crate::engine::container::Status;
 use crate::engine::filters::Filters;
 use crate::engine::images::image_failure;
@@ -240,6 +241,15 @@ pub async fn disk_usage(call: Call) -> Answer {
         })
         .await??;
     Ok(response::json(&value))
+}
+
+/// Lets another build of the program take over, unless somebody else uses this one. No container notices.
+pub fn leave(call: &Call) -> Answer {
+    if call.engine.activity.users() > 1 {
+        return Err(EngineError::Conflict("the engine is in use".to_owned()).into());
+    }
+    call.engine.leaving.notify_one();
+    Ok(response::done())
 }
 
 /// Says what everything takes on the disk, to the block.

@@ -1,6 +1,7 @@
 //! The real binary, from outside: unprivileged tests of loading and printing, privileged ones with real containers.
 #![allow(clippy::print_stderr, clippy::print_stdout, reason = "a skipped test says so")]
 
+mod another_build;
 mod artifact;
 mod attributes;
 mod build;
