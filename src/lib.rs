@@ -29,6 +29,7 @@ pub mod model;
 pub mod net;
 pub mod os;
 pub mod parallel;
+mod percent;
 pub mod plan;
 pub mod rootless;
 pub mod runtime;

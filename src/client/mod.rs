@@ -6,11 +6,14 @@
 mod choice;
 mod error;
 pub mod events;
+pub mod filesync;
+mod grpc;
 pub mod labels;
 mod launch;
 mod listing;
 pub mod protobuf;
 pub mod session;
+pub mod solve;
 pub mod stream;
 mod transport;
 

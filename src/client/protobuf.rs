@@ -71,13 +71,47 @@ fn number(rest: &mut &[u8]) -> Option<u64> {
 /// Adds a field of bytes to a message.
 pub fn put_bytes(message: &mut Vec<u8>, field: u8, bytes: &[u8]) {
     message.push(field << 3 | 2);
-    let mut length = bytes.len();
-    while length >= 0x80 {
-        message.push(length as u8 | 0x80);
-        length >>= 7;
-    }
-    message.push(length as u8);
+    put(message, bytes.len() as u64);
     message.extend_from_slice(bytes);
+}
+
+/// Adds a number to a message; zero is what is not there.
+pub fn put_number(message: &mut Vec<u8>, field: u8, number: u64) {
+    if number != 0 {
+        message.push(field << 3);
+        put(message, number);
+    }
+}
+
+/// Adds a map from texts to texts to a message.
+pub fn put_map<'m>(message: &mut Vec<u8>, field: u8, map: impl IntoIterator<Item = (&'m String, &'m String)>) {
+    for (key, value) in map {
+        let mut entry = Vec::new();
+        put_bytes(&mut entry, 1, key.as_bytes());
+        put_bytes(&mut entry, 2, value.as_bytes());
+        put_bytes(message, field, &entry);
+    }
+}
+
+/// Reads an entry of such a map.
+pub fn entry(value: Value<'_>) -> (String, String) {
+    let mut entry = (String::new(), String::new());
+    for (field, value) in fields(value.bytes()) {
+        match field {
+            1 => entry.0 = value.text(),
+            2 => entry.1 = value.text(),
+            _ => {}
+        }
+    }
+    entry
+}
+
+fn put(message: &mut Vec<u8>, mut number: u64) {
+    while number >= 0x80 {
+        message.push(number as u8 | 0x80);
+        number >>= 7;
+    }
+    message.push(number as u8);
 }
 
 #[cfg(test)]
@@ -103,5 +137,13 @@ mod tests {
             ]
         );
         assert_eq!(fields(&[0x12, 0xff]).count(), 0, "what is cut short is not read");
+        let mut message = Vec::new();
+        put_number(&mut message, 1, 0);
+        put_number(&mut message, 3, 300);
+        let map = std::collections::BTreeMap::from([("key".to_owned(), "value".to_owned())]);
+        put_map(&mut message, 7, &map);
+        let mut read = fields(&message);
+        assert_eq!(read.next(), Some((3, Value::Number(300))));
+        assert_eq!(entry(read.next().unwrap().1), ("key".to_owned(), "value".to_owned()));
     }
 }

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use futures_util::Stream;
 use http::{HeaderMap, HeaderValue, Method, Request, Response};
 use http_body_util::{BodyExt as _, Either, Empty, StreamBody};
@@ -20,8 +20,11 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
 use tokio::task::AbortHandle;
 
+use super::filesync::{Answer as Sent, Sending, Tree};
+use super::grpc::{INTERNAL, Messages, NOT_FOUND, OK, UNIMPLEMENTED, framed};
 use super::protobuf;
 use super::{ClientError, Engine};
+use crate::percent;
 
 /// What a build is given.
 #[derive(Default)]
@@ -32,6 +35,10 @@ pub struct Given {
     pub agents: BTreeMap<String, PathBuf>,
     /// User and password, by registry.
     pub logins: BTreeMap<String, (String, String)>,
+    /// Files, by the name of the place that they are in.
+    pub trees: BTreeMap<String, Tree>,
+    /// OCI layouts that hold caches of builds.
+    pub layouts: Vec<PathBuf>,
 }
 
 /// An open session. It ends when this is dropped.
@@ -57,11 +64,9 @@ const LOGIN: &str = "/moby.filesync.v1.Auth/Credentials";
 const CHECK_AGENT: &str = "/moby.sshforward.v1.SSH/CheckAgent";
 const FORWARD_AGENT: &str = "/moby.sshforward.v1.SSH/ForwardAgent";
 const HEALTH: &str = "/grpc.health.v1.Health/Check";
-
-/// gRPC's numbers for how a call ended.
-const OK: &str = "0";
-const NOT_FOUND: &str = "5";
-const UNIMPLEMENTED: &str = "12";
+const FILES: &str = "/moby.filesync.v1.FileSync/DiffCopy";
+const BLOB_INFO: &str = "/containerd.services.content.v1.Content/Info";
+const BLOB: &str = "/containerd.services.content.v1.Content/Read";
 
 impl Engine {
     /// Opens a session for a build.
@@ -78,6 +83,9 @@ impl Engine {
             ("x-docker-expose-session-grpc-method", CHECK_AGENT),
             ("x-docker-expose-session-grpc-method", FORWARD_AGENT),
             ("x-docker-expose-session-grpc-method", HEALTH),
+            ("x-docker-expose-session-grpc-method", FILES),
+            ("x-docker-expose-session-grpc-method", BLOB_INFO),
+            ("x-docker-expose-session-grpc-method", BLOB),
         ];
         let answer = self
             .transport
@@ -121,6 +129,12 @@ async fn answer_call(given: Arc<Given>, request: Request<Incoming>) -> Result<Re
             None => ended(NOT_FOUND, "no such ssh agent"),
         });
     }
+    if path == FILES {
+        return Ok(match sending(&given, request.headers()).await {
+            Ok(sending) => response(send(sending, request.into_body())),
+            Err(message) => ended(NOT_FOUND, &message),
+        });
+    }
     let body = request.into_body().collect().await.map(|body| body.to_bytes());
     let message = body.unwrap_or_default();
     // A message comes with a flag and its length before it.
@@ -157,15 +171,126 @@ async fn answer_call(given: Arc<Given>, request: Request<Incoming>) -> Result<Re
                 false => ended(NOT_FOUND, &format!("unset ssh forward key {id}")),
             }
         }
+        BLOB_INFO | BLOB => match blob(&given, &asked) {
+            Ok((mut file, size)) if path == BLOB => {
+                let number = |wanted: u64| {
+                    let mut fields = protobuf::fields(message);
+                    fields
+                        .find(|(field, _)| *field == wanted)
+                        .map_or(0, |(_, value)| value.number())
+                };
+                let (offset, wanted) = (number(2), number(3));
+                let length = if wanted == 0 { size } else { wanted };
+                match std::io::Seek::seek(&mut file, std::io::SeekFrom::Start(offset)) {
+                    Ok(_) => response(pieces(file, offset, length)),
+                    Err(error) => ended(INTERNAL, &format!("{asked}: {error}")),
+                }
+            }
+            Ok((_, size)) => {
+                let mut info = Vec::new();
+                protobuf::put_bytes(&mut info, 1, asked.as_bytes());
+                protobuf::put_number(&mut info, 2, size);
+                let mut answer = Vec::new();
+                protobuf::put_bytes(&mut answer, 1, &info);
+                unary(&answer)
+            }
+            Err(error) => ended(NOT_FOUND, &format!("{asked}: {error}")),
+        },
         _ => ended(UNIMPLEMENTED, "not known here"),
     })
 }
 
-fn framed(message: &[u8]) -> Frame<Bytes> {
-    let mut bytes = vec![0];
-    bytes.extend((message.len() as u32).to_be_bytes());
-    bytes.extend(message);
-    Frame::data(Bytes::from(bytes))
+/// Returns what a builder asks for of a place.
+async fn sending(given: &Arc<Given>, headers: &HeaderMap) -> Result<Sending, String> {
+    let all = |name: &str| -> Vec<String> {
+        let is_encoded = headers.contains_key(format!("{name}-encoded"));
+        let values = headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
+        values
+            .map(|value| match is_encoded {
+                // As in queries, where a space is a plus.
+                true => percent::decoded(&value.replace('+', " ")),
+                false => value.to_owned(),
+            })
+            .collect()
+    };
+    let name = all("dir-name").into_iter().next().unwrap_or_default();
+    if !given.trees.contains_key(&name) {
+        return Err(format!("no access allowed to dir {name:?}"));
+    }
+    let mut wanted = all("include-patterns");
+    wanted.extend(all("followpaths"));
+    let given = Arc::clone(given);
+    let looked = tokio::task::spawn_blocking(move || Sending::of(&given.trees[&name], &wanted)).await;
+    match looked {
+        Ok(looked) => looked.map_err(|error| format!("cannot read the files of the build: {error}")),
+        Err(panicked) => std::panic::resume_unwind(panicked.into_panic()),
+    }
+}
+
+/// Sends what there is, then what is asked for.
+fn send(sending: Sending, questions: Incoming) -> Frames {
+    let mut questions = Messages::new(questions);
+    Box::pin(async_stream::stream! {
+        for packet in sending.stats() {
+            yield Ok(Frame::data(framed(&packet)));
+        }
+        while let Ok(Some(packet)) = questions.next().await {
+            match sending.answer(&packet) {
+                Ok(Sent::Nothing) => {}
+                Ok(Sent::Content(pieces)) => {
+                    for piece in pieces {
+                        yield Ok(Frame::data(framed(&piece)));
+                    }
+                }
+                Ok(Sent::Finished(packet)) => {
+                    yield Ok(Frame::data(framed(&packet)));
+                    yield Ok(trailers(OK));
+                    return;
+                }
+                Err(_) => break,
+            }
+        }
+        // Who asked says by itself what went wrong.
+        yield Ok(trailers(INTERNAL));
+    })
+}
+
+/// Finds what a digest stands for in the layouts that were given.
+fn blob(given: &Given, digest: &str) -> std::io::Result<(std::fs::File, u64)> {
+    let digits = digest.strip_prefix("sha256:").unwrap_or_default();
+    if digits.len() != 64 || !digits.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        return Err(std::io::ErrorKind::InvalidInput.into());
+    }
+    let mut layouts = given.layouts.iter();
+    let found = layouts.find_map(|layout| std::fs::File::open(layout.join("blobs/sha256").join(digits)).ok());
+    let file = found.ok_or(std::io::ErrorKind::NotFound)?;
+    let size = file.metadata()?.len();
+    Ok((file, size))
+}
+
+/// Returns the part of a file that was asked for, in messages of a bearable size.
+fn pieces(file: std::fs::File, mut offset: u64, length: u64) -> Frames {
+    let mut left = std::io::Read::take(file, length);
+    Box::pin(async_stream::stream! {
+        loop {
+            let mut piece = vec![0; 64 * 1024];
+            match std::io::Read::read(&mut left, &mut piece) {
+                Ok(0) => break,
+                Ok(count) => {
+                    let mut message = Vec::with_capacity(count + 16);
+                    protobuf::put_number(&mut message, 1, offset);
+                    protobuf::put_bytes(&mut message, 2, &piece[..count]);
+                    offset += count as u64;
+                    yield Ok(Frame::data(framed(&message)));
+                }
+                Err(_) => {
+                    yield Ok(trailers(INTERNAL));
+                    return;
+                }
+            }
+        }
+        yield Ok(trailers(OK));
+    })
 }
 
 fn trailers(code: &'static str) -> Frame<Bytes> {
@@ -188,7 +313,7 @@ fn with_type(body: Answer) -> Response<Answer> {
 }
 
 fn unary(message: &[u8]) -> Response<Answer> {
-    let frames = [framed(message), trailers(OK)].map(Ok);
+    let frames = [Frame::data(framed(message)), trailers(OK)].map(Ok);
     response(Box::pin(futures_util::stream::iter(frames)))
 }
 
@@ -204,26 +329,14 @@ fn ended(code: &'static str, message: &str) -> Response<Answer> {
 }
 
 /// Carries what is said to an agent and what it answers.
-fn forward(mut questions: Incoming, agent: UnixStream) -> Frames {
+fn forward(questions: Incoming, agent: UnixStream) -> Frames {
     let (mut from_agent, mut to_agent) = agent.into_split();
+    let mut questions = Messages::new(questions);
     tokio::spawn(async move {
-        let mut buffer = BytesMut::new();
-        while let Some(Ok(frame)) = questions.frame().await {
-            let Ok(data) = frame.into_data() else { continue };
-            buffer.extend_from_slice(&data);
-            while let Some(length) = buffer
-                .get(1..5)
-                .map(|length| u32::from_be_bytes(length.try_into().expect("four bytes")))
-            {
-                let end = 5 + length as usize;
-                if buffer.len() < end {
-                    break;
-                }
-                let message = buffer.split_to(end).split_off(5).freeze();
-                for (_, value) in protobuf::fields(&message).filter(|(field, _)| *field == 1) {
-                    if to_agent.write_all(value.bytes()).await.is_err() {
-                        return;
-                    }
+        while let Ok(Some(message)) = questions.next().await {
+            for (_, value) in protobuf::fields(&message).filter(|(field, _)| *field == 1) {
+                if to_agent.write_all(value.bytes()).await.is_err() {
+                    return;
                 }
             }
         }
@@ -236,7 +349,7 @@ fn forward(mut questions: Incoming, agent: UnixStream) -> Frames {
             }
             let mut message = Vec::new();
             protobuf::put_bytes(&mut message, 1, &buffer[..count]);
-            yield Ok(framed(&message));
+            yield Ok(Frame::data(framed(&message)));
         }
         yield Ok(trailers(OK));
     };
@@ -266,7 +379,7 @@ mod tests {
         if let Some(agent) = agent {
             request = request.header("buildkit.ssh.id", agent);
         }
-        let body = framed(message).into_data().unwrap();
+        let body = framed(message);
         let answer = client
             .send_request(request.body(Full::new(body)).unwrap())
             .await
@@ -310,10 +423,35 @@ mod tests {
         );
         assert_eq!(call(given(), CHECK_AGENT, None, &named("default")).await.1, "5");
         assert_eq!(call(given(), HEALTH, None, &[]).await, (vec![8, 1], "0".to_owned()));
-        assert_eq!(
-            call(given(), "/moby.filesync.v1.FileSync/DiffCopy", None, &[]).await.1,
-            "12"
-        );
+        assert_eq!(call(given(), FILES, None, &[]).await.1, "5", "no tree was given");
+        assert_eq!(call(given(), "/moby.upload.v1.Upload/Pull", None, &[]).await.1, "12");
+    }
+
+    #[tokio::test]
+    async fn blobs_of_caches_are_read_by_their_digests_alone() {
+        let directory = tempfile::tempdir().unwrap();
+        let digest = format!("sha256:{}", "ab".repeat(32));
+        let blobs = directory.path().join("blobs/sha256");
+        std::fs::create_dir_all(&blobs).unwrap();
+        std::fs::write(blobs.join("ab".repeat(32)), "0123456789").unwrap();
+        std::fs::write(directory.path().join("secret"), "secret").unwrap();
+        let given = || Given {
+            layouts: vec![directory.path().to_owned()],
+            ..Given::default()
+        };
+        let (info, status) = call(given(), BLOB_INFO, None, &named(&digest)).await;
+        let info = protobuf::fields(&info).next().unwrap().1;
+        let size = protobuf::fields(info.bytes()).find(|(field, _)| *field == 2).unwrap().1;
+        assert_eq!((size.number(), status.as_str()), (10, "0"));
+        let mut part = named(&digest);
+        protobuf::put_number(&mut part, 2, 3);
+        protobuf::put_number(&mut part, 3, 4);
+        let (read, _) = call(given(), BLOB, None, &part).await;
+        let data = protobuf::fields(&read).find(|(field, _)| *field == 2).unwrap().1;
+        assert_eq!(data.text(), "3456");
+        for digest in ["sha256:../../secret".to_owned(), format!("sha256:{}", "cd".repeat(32))] {
+            assert_eq!(call(given(), BLOB, None, &named(&digest)).await.1, "5", "{digest}");
+        }
     }
 
     #[tokio::test]

@@ -12,6 +12,7 @@ use serde::de::DeserializeOwned;
 use super::error::ApiError;
 use super::version::ApiVersion;
 use crate::engine::Engine;
+use crate::percent;
 
 /// How much JSON a request may carry.
 const BODY_LIMIT: usize = 8 << 20;
@@ -130,31 +131,8 @@ impl Query {
 pub fn segments(path: &str) -> Vec<String> {
     path.split('/')
         .filter(|segment| !segment.is_empty())
-        .map(percent_decoded)
+        .map(percent::decoded)
         .collect()
-}
-
-fn percent_decoded(text: &str) -> String {
-    let bytes = text.as_bytes();
-    let mut decoded = Vec::with_capacity(bytes.len());
-    let mut position = 0;
-    while position < bytes.len() {
-        let pair = bytes
-            .get(position + 1..position + 3)
-            .and_then(|pair| std::str::from_utf8(pair).ok())
-            .and_then(|pair| u8::from_str_radix(pair, 16).ok());
-        match (bytes[position], pair) {
-            (b'%', Some(byte)) => {
-                decoded.push(byte);
-                position += 3;
-            }
-            (byte, _) => {
-                decoded.push(byte);
-                position += 1;
-            }
-        }
-    }
-    String::from_utf8_lossy(&decoded).into_owned()
 }
 
 #[cfg(test)]
