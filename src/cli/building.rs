@@ -1,11 +1,15 @@
 //! Having the engine build the images of services, with progress and what the steps print.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
 
 use base64::Engine as _;
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
 use serde::Deserialize;
 
+use super::asked::Asked;
 use super::build_logins::{logins, registry_config};
 use super::buildkit::{self, Trace};
 use super::commit::split_tag;
@@ -44,30 +48,116 @@ pub async fn build_images(
     wishes: &BuildWishes,
 ) -> Result<BTreeMap<String, String>, CommandError> {
     let order = order(project, services)?;
-    let mut ids = BTreeMap::new();
+    let builder = Builder {
+        context,
+        engine,
+        project,
+        wishes,
+        has_buildkit: engine.kind() != EngineKind::Embedded
+            && !context.globals.dry_run
+            && buildkit::is_there(context, engine).await,
+        said: Mutex::default(),
+    };
     context.progress.begin("Building");
-    for name in &order {
-        let service = project.service(name)?;
-        let Some(build) = &service.build else { continue };
-        context.progress.event(name, Status::Working, "", "Building");
-        if context.globals.dry_run {
-            context.progress.event(name, Status::Done, "", "Built");
-            continue;
-        }
-        match build_image(context, engine, project, service, build, wishes).await {
-            Ok(id) => {
-                context.progress.event(name, Status::Done, "", "Built");
-                ids.insert(name.clone(), id);
+    let built = builder.build_all(&order).await;
+    context.progress.end();
+    // A person sees what led to a failure, unless it was shown as it came.
+    let said = builder.said.into_inner().unwrap_or_else(PoisonError::into_inner);
+    if built.is_err() && !said.is_empty() {
+        stream::err(said.trim_end());
+    }
+    built
+}
+
+/// How many images are built at the same time, unless the user says how many.
+const AT_ONCE: usize = 4;
+
+/// Builds under way.
+struct Builder<'b> {
+    context: &'b Context,
+    engine: &'b Engine,
+    project: &'b Project,
+    wishes: &'b BuildWishes,
+    /// Whether the engine is a foreign one that builds by BuildKit.
+    has_buildkit: bool,
+    /// What the build that failed had printed before.
+    said: Mutex<String>,
+}
+
+impl Builder<'_> {
+    /// Builds images at the same time, each after those that it is built on. The first failure ends all.
+    async fn build_all(&self, order: &[String]) -> Result<BTreeMap<String, String>, CommandError> {
+        let progress = &self.context.progress;
+        let mut ids = BTreeMap::new();
+        let mut waiting = Vec::new();
+        for name in order {
+            let service = self.project.service(name)?;
+            if let Some(build) = &service.build {
+                waiting.push((service, build));
             }
-            Err(error) => {
-                context.progress.event(name, Status::Error, "", "Error");
-                context.progress.end();
-                return Err(error);
+        }
+        let mut left: BTreeSet<&str> = waiting.iter().map(|(service, _)| service.name.as_str()).collect();
+        let mut running = FuturesUnordered::new();
+        let mut under_way: BTreeSet<&str> = BTreeSet::new();
+        loop {
+            while running.len() < self.at_once()
+                && let Some(next) = waiting
+                    .iter()
+                    .position(|(_, build)| !built_on(build).any(|below| left.contains(below)))
+            {
+                let (service, build) = waiting.remove(next);
+                progress.event(&service.name, Status::Working, "", "Building");
+                under_way.insert(&service.name);
+                running.push(async move { (service, self.build(service, build).await) });
+            }
+            let Some((service, built)) = running.next().await else {
+                return Ok(ids);
+            };
+            under_way.remove(service.name.as_str());
+            left.remove(service.name.as_str());
+            match built {
+                Ok(id) => {
+                    progress.event(&service.name, Status::Done, "", "Built");
+                    ids.extend(id.map(|id| (service.name.clone(), id)));
+                }
+                Err(error) => {
+                    progress.event(&service.name, Status::Error, "", "Error");
+                    for other in under_way {
+                        progress.event(other, Status::Warning, "", "Canceled");
+                    }
+                    return Err(error);
+                }
             }
         }
     }
-    context.progress.end();
-    Ok(ids)
+
+    /// The builder before BuildKit does one after the other, as docker compose has it do.
+    fn at_once(&self) -> usize {
+        match usize::try_from(self.context.globals.parallel) {
+            _ if self.engine.kind() != EngineKind::Embedded && !self.has_buildkit => 1,
+            Ok(given @ 1..) => given,
+            _ => AT_ONCE,
+        }
+    }
+
+    /// Builds one image, and returns its id unless nothing is to be done.
+    async fn build(&self, service: &Service, build: &Build) -> Result<Option<String>, CommandError> {
+        if self.context.globals.dry_run {
+            return Ok(None);
+        }
+        let id = match self.engine.kind() {
+            EngineKind::Embedded => self.build_here(service, build).await?,
+            EngineKind::Foreign => self.build_there(service, build).await?,
+        };
+        tag(self.engine, build, &id).await?;
+        Ok(Some(id))
+    }
+}
+
+/// Returns the services that a build takes files or a base from.
+fn built_on(build: &Build) -> impl Iterator<Item = &str> {
+    let places = build.additional_contexts.values();
+    places.filter_map(|place| place.strip_prefix("service:"))
 }
 
 /// Returns the services to build, each after those whose images it is built on; those are built even if nobody named them.
@@ -92,10 +182,8 @@ fn add(project: &Project, name: &str, above: &mut Vec<String>, order: &mut Vec<S
     }
     above.push(name.to_owned());
     let service = project.service(name)?;
-    for (_, place) in service.build.iter().flat_map(|build| build.additional_contexts.iter()) {
-        if let Some(below) = place.strip_prefix("service:")
-            && project.service(below)?.build.is_some()
-        {
+    for below in service.build.iter().flat_map(|build| built_on(build)) {
+        if project.service(below)?.build.is_some() {
             add(project, below, above, order)?;
         }
     }
@@ -104,127 +192,155 @@ fn add(project: &Project, name: &str, above: &mut Vec<String>, order: &mut Vec<S
     Ok(())
 }
 
-async fn build_image(
-    context: &Context,
-    engine: &Engine,
-    project: &Project,
-    service: &Service,
-    build: &Build,
-    wishes: &BuildWishes,
-) -> Result<String, CommandError> {
-    if engine.kind() == EngineKind::Embedded {
-        return build_here(context, engine, project, service, build, wishes).await;
-    }
-    let has_buildkit = buildkit::is_there(context, engine).await;
-    refuse_what_the_engine_cannot(context, service, build, has_buildkit)?;
-    let is_remote = crate::build::is_remote(&build.context);
-    let files = files(project, build);
-    if !is_remote {
-        files.check()?;
-    }
-    let separator = if context.globals.compatibility { "_" } else { "-" };
-    let image = project.image_name(service, separator);
-    let mut path = request(context, project, service, build, wishes, &files, &image);
-    let logins = logins(build, &if is_remote { String::new() } else { files.text() });
-    let session = match has_buildkit {
-        true => {
+impl Builder<'_> {
+    /// Has a foreign engine build a service's image.
+    async fn build_there(&self, service: &Service, build: &Build) -> Result<String, CommandError> {
+        let (context, engine, project, wishes) = (self.context, self.engine, self.project, self.wishes);
+        let asked = Asked {
+            context,
+            engine,
+            project,
+            service,
+            build,
+            wishes,
+            has_buildkit: self.has_buildkit,
+        };
+        let beyond = asked.beyond().await?;
+        let is_remote = crate::build::is_remote(&build.context);
+        let files = files(project, build);
+        if !is_remote {
+            files.check()?;
+        }
+        let separator = if context.globals.compatibility { "_" } else { "-" };
+        let image = project.image_name(service, separator);
+        let logins = logins(build, &if is_remote { String::new() } else { files.text() });
+        let mut shown = self.shown(service);
+        let mut session = None;
+        if self.has_buildkit {
             let secrets = secrets(context, project, service, build)?;
             let agents = agents(context, service, build, wishes)?;
-            let session = engine.open_session(buildkit::given(secrets, agents, &logins)).await?;
-            path.push_str(&format!("&version=2&session={0}&buildid={0}", session.id));
-            Some(session)
-        }
-        false => {
-            path.push_str("&version=1");
-            None
-        }
-    };
-    let config = registry_config(&logins);
-    let mut headers = vec![("content-type", "application/x-tar")];
-    headers.extend(config.as_deref().map(|config| ("x-registry-config", config)));
-    let answer = if is_remote {
-        path.push_str(&format!("&remote={}", percent_encode(&build.context)));
-        engine.post_with_headers(&path, &headers[1..]).await?
-    } else {
-        engine
-            .upload(http::Method::POST, &path, &headers, move |upload| files.pack(upload))
-            .await
-            .map_err(|error| match error {
-                UploadError::Make(ContextError::Write(source)) => CommandError::from(ContextError::Write(source)),
-                UploadError::Make(error) => error.into(),
-                UploadError::Engine(error) => error.into(),
-            })?
-    };
-    let id = follow(context, &service.name, JsonLines::new(answer), wishes.quiet).await?;
-    // The builder asks for what it was given until it has ended.
-    drop(session);
-    tag(engine, build, &id).await?;
-    Ok(id)
-}
-
-/// Has the built-in engine build a service's image: it reads the files where they are.
-async fn build_here(
-    context: &Context,
-    engine: &Engine,
-    project: &Project,
-    service: &Service,
-    build: &Build,
-    wishes: &BuildWishes,
-) -> Result<String, CommandError> {
-    let separator = if context.globals.compatibility { "_" } else { "-" };
-    let mut place = build.context.clone();
-    let mut dockerfile = build.dockerfile_inline.clone();
-    if !crate::build::is_remote(&place) {
-        let files = files(project, build);
-        files.check()?;
-        dockerfile = files.text();
-        let directory = std::path::absolute(&files.directory).unwrap_or(files.directory);
-        place = directory.display().to_string();
-    }
-    let mut contexts = BTreeMap::new();
-    for (name, place) in &build.additional_contexts {
-        let place = match place.strip_prefix("service:") {
-            Some(below) => {
-                let image = project.image_name(project.service(below)?, separator);
-                format!("docker-image://{image}")
+            let mut given = buildkit::given(secrets, agents, &logins);
+            if let Some(beyond) = beyond {
+                let builder = engine.open_builder().await?;
+                let solve = asked.solve(beyond, &builder, &files, &image, &mut given).await?;
+                let session = engine.open_session(given).await?;
+                let mut trace = Trace::default();
+                let built = builder.solve(&solve, &session, |message| {
+                    shown.text(&trace.lines_of(message));
+                });
+                let id = built.await.inspect_err(|_| shown.failed())?;
+                return shown.built(id);
             }
-            None => place.clone(),
+            session = Some(engine.open_session(given).await?);
+        }
+        let mut path = request(context, project, service, build, wishes, &files, &image);
+        match &session {
+            Some(session) => path.push_str(&format!("&version=2&session={0}&buildid={0}", session.id)),
+            None => path.push_str("&version=1"),
+        }
+        let config = registry_config(&logins);
+        let mut headers = vec![("content-type", "application/x-tar")];
+        headers.extend(config.as_deref().map(|config| ("x-registry-config", config)));
+        let answer = if is_remote {
+            path.push_str(&format!("&remote={}", percent_encode(&build.context)));
+            engine.post_with_headers(&path, &headers[1..]).await?
+        } else {
+            engine
+                .upload(http::Method::POST, &path, &headers, move |upload| files.pack(upload))
+                .await
+                .map_err(|error| match error {
+                    UploadError::Make(ContextError::Write(source)) => CommandError::from(ContextError::Write(source)),
+                    UploadError::Make(error) => error.into(),
+                    UploadError::Engine(error) => error.into(),
+                })?
         };
-        contexts.insert(name.clone(), place);
+        let id = shown.follow(JsonLines::new(answer)).await?;
+        // The builder asks for what it was given until it has ended.
+        drop(session);
+        Ok(id)
     }
-    let mut arguments = arguments(context, project, build, wishes);
-    arguments.retain(|_, value| value.is_some());
-    let ulimits = ulimits(build);
-    let body = serde_json::json!({
-        "context": place,
-        "dockerfile": build.dockerfile,
-        "dockerfileInline": Some(&build.dockerfile_inline).filter(|text| !text.is_empty()),
-        "target": build.target,
-        "tags": [project.image_name(service, separator)],
-        "arguments": arguments,
-        "labels": labels_of(project, service, build),
-        "noCache": wishes.no_cache || build.no_cache,
-        "noCacheFilter": build.no_cache_filter,
-        "pull": wishes.pull || build.pull,
-        "platform": platform_of(service, build),
-        "network": build.network,
-        "extraHosts": build.extra_hosts.to_list("="),
-        "shmSize": build.shm_size.0.max(0),
-        "contexts": contexts,
-        "secrets": encoded(secrets(context, project, service, build)?),
-        "agents": agents(context, service, build, wishes)?,
-        "ulimits": ulimits,
-        "entitlements": build.entitlements,
-        "cacheFrom": caches(project, &build.cache_from, "src="),
-        "cacheTo": caches(project, &build.cache_to, "dest="),
-        "privileged": build.privileged,
-    });
-    let config = registry_config(&logins(build, &dockerfile));
-    let headers = config.as_deref().map(|config| ("x-registry-config", config));
-    let answer = engine.post_json("/compose/build", headers.as_slice(), body).await?;
-    let id = follow(context, &service.name, JsonLines::new(answer), wishes.quiet).await?;
-    tag(engine, build, &id).await?;
-    Ok(id)
+
+    /// Has the built-in engine build a service's image: it reads the files where they are.
+    async fn build_here(&self, service: &Service, build: &Build) -> Result<String, CommandError> {
+        let (context, project, wishes) = (self.context, self.project, self.wishes);
+        let separator = if context.globals.compatibility { "_" } else { "-" };
+        let mut place = build.context.clone();
+        let mut dockerfile = build.dockerfile_inline.clone();
+        if !crate::build::is_remote(&place) {
+            let files = files(project, build);
+            files.check()?;
+            dockerfile = files.text();
+            let directory = std::path::absolute(&files.directory).unwrap_or(files.directory);
+            place = directory.display().to_string();
+        }
+        if build.platforms.len() > 1 {
+            let message = format!(
+                "service {:?}: build.platforms: the built-in engine builds for one platform at a time, now for {}",
+                service.name,
+                platform_of(service, build)
+            );
+            match project.places.of_service(&service.name, "build.platforms") {
+                Some(place) => stream::warn_at(&message, place),
+                None => stream::warn(message),
+            }
+        }
+        let mut contexts = BTreeMap::new();
+        for (name, place) in &build.additional_contexts {
+            let place = match place.strip_prefix("service:") {
+                Some(below) => {
+                    let image = project.image_name(project.service(below)?, separator);
+                    format!("docker-image://{image}")
+                }
+                None => place.clone(),
+            };
+            contexts.insert(name.clone(), place);
+        }
+        let mut arguments = arguments(context, project, build, wishes);
+        arguments.retain(|_, value| value.is_some());
+        let ulimits = ulimits(build);
+        let body = serde_json::json!({
+            "context": place,
+            "dockerfile": build.dockerfile,
+            "dockerfileInline": Some(&build.dockerfile_inline).filter(|text| !text.is_empty()),
+            "target": build.target,
+            "tags": [project.image_name(service, separator)],
+            "arguments": arguments,
+            "labels": labels_of(project, service, build),
+            "noCache": wishes.no_cache || build.no_cache,
+            "noCacheFilter": build.no_cache_filter,
+            "pull": wishes.pull || build.pull,
+            // What nobody is shown need not be told.
+            "quiet": wishes.quiet || self.context.progress.mode() == Mode::Quiet,
+            "platform": platform_of(service, build),
+            "network": build.network,
+            "extraHosts": build.extra_hosts.to_list("="),
+            "shmSize": build.shm_size.0.max(0),
+            "contexts": contexts,
+            "secrets": encoded(secrets(context, project, service, build)?),
+            "agents": agents(context, service, build, wishes)?,
+            "ulimits": ulimits,
+            "entitlements": build.entitlements,
+            "cacheFrom": caches(project, &build.cache_from, "src="),
+            "cacheTo": caches(project, &build.cache_to, "dest="),
+            "privileged": build.privileged,
+        });
+        let config = registry_config(&logins(build, &dockerfile));
+        let headers = config.as_deref().map(|config| ("x-registry-config", config));
+        let answer = self.engine.post_json("/compose/build", headers.as_slice(), body);
+        self.shown(service).follow(JsonLines::new(answer.await?)).await
+    }
+
+    fn shown<'s>(&'s self, service: &'s Service) -> Shown<'s> {
+        let mode = self.context.progress.mode();
+        Shown {
+            context: self.context,
+            service: &service.name,
+            is_plain: mode == Mode::Plain && !self.wishes.quiet,
+            is_live: mode == Mode::Terminal && !self.wishes.quiet,
+            said: String::new(),
+            led_to_failure: &self.said,
+        }
+    }
 }
 
 /// Returns the build caches that a file names, with directories from the root, as the engine is in another one.
@@ -346,7 +462,7 @@ pub fn files(project: &Project, build: &Build) -> BuildContext {
     }
 }
 
-fn labels_of<'b>(project: &'b Project, service: &'b Service, build: &'b Build) -> BTreeMap<&'b str, &'b str> {
+pub fn labels_of<'b>(project: &'b Project, service: &'b Service, build: &'b Build) -> BTreeMap<&'b str, &'b str> {
     let mut labels: BTreeMap<&str, &str> = build.labels.iter().map(|(name, value)| (&**name, &**value)).collect();
     labels.extend([
         (labels::PROJECT, project.name.as_str()),
@@ -356,14 +472,22 @@ fn labels_of<'b>(project: &'b Project, service: &'b Service, build: &'b Build) -
     labels
 }
 
-/// Returns the platform that a service's image is built for, if one is given.
+/// Returns the platform that a service's image is built for, if one is given: of several the service's own or the machine's.
 pub fn platform_of<'b>(service: &'b Service, build: &'b Build) -> &'b str {
-    build
+    let host = crate::image::Platform::host().to_string();
+    let given = build
         .platforms
-        .first()
+        .iter()
         .map(String::as_str)
-        .filter(|platform| !platform.is_empty())
-        .unwrap_or(&service.platform)
+        .find(|platform| !platform.is_empty());
+    match build.platforms.as_slice() {
+        [] | [_] => given.unwrap_or(&service.platform),
+        _ if !service.platform.is_empty() => &service.platform,
+        several => several
+            .iter()
+            .find(|platform| **platform == host)
+            .map_or(given.unwrap_or_default(), |it| it),
+    }
 }
 
 /// Gives an image its other names.
@@ -380,39 +504,6 @@ async fn tag(engine: &Engine, build: &Build, id: &str) -> Result<(), CommandErro
         engine.request(http::Method::POST, &path, None).await?;
     }
     Ok(())
-}
-
-/// Names what a build request has no words for, rather than leaving it out in silence.
-fn refuse_what_the_engine_cannot(
-    context: &Context,
-    service: &Service,
-    build: &Build,
-    has_buildkit: bool,
-) -> Result<(), CommandError> {
-    for cache in &build.cache_to {
-        if !has_buildkit || !buildkit::is_inline(cache) {
-            stream::warn(format_args!(
-                "service \"{}\": this engine does not export build caches: cache_to {cache:?} has no effect",
-                service.name
-            ));
-        }
-    }
-    let asked = [
-        (!has_buildkit && !build.secrets.is_empty(), "secrets"),
-        (!has_buildkit && !build.ssh.0.is_empty(), "ssh"),
-        (!build.additional_contexts.is_empty(), "additional_contexts"),
-        (build.platforms.len() > 1, "platforms (more than one)"),
-        (
-            !has_buildkit && crate::build::is_remote(&build.context),
-            "a context that is not a local directory",
-        ),
-    ];
-    match asked.iter().find(|(is_so, _)| *is_so) {
-        Some((_, what)) => {
-            Err(context.not_available(&format!("build\" of service \"{}\" with \"{what}", service.name)))
-        }
-        None => Ok(()),
-    }
 }
 
 fn directory(project: &std::path::Path, context: &str) -> PathBuf {
@@ -489,7 +580,7 @@ fn request(
 }
 
 /// Returns the limits of a build's processes, as the engine's API writes them.
-fn ulimits(build: &Build) -> Vec<serde_json::Value> {
+pub fn ulimits(build: &Build) -> Vec<serde_json::Value> {
     let limits = build.ulimits.iter().map(|(name, limit)| {
         let (soft, hard) = limit.limits();
         serde_json::json!({"Name": name, "Soft": soft, "Hard": hard})
@@ -550,57 +641,77 @@ struct News {
     error: Option<String>,
 }
 
-/// Shows what the engine tells, and returns the image's id.
-async fn follow(context: &Context, service: &str, mut news: JsonLines, quiet: bool) -> Result<String, CommandError> {
-    let mut id = String::new();
-    let mut said = String::new();
-    let mut trace = Trace::default();
-    let is_plain = context.progress.mode() == Mode::Plain && !quiet;
-    let is_live = context.progress.mode() == Mode::Terminal && !quiet;
-    while let Some(line) = news.next::<News>().await {
-        let line = line?;
-        if let Some(error) = line.error {
-            // A person sees what led to it, unless it was shown as it came.
-            if is_live && !said.is_empty() {
-                context.progress.end();
-                stream::err(said.trim_end());
+/// What a build tells, as it is shown.
+struct Shown<'s> {
+    context: &'s Context,
+    service: &'s str,
+    is_plain: bool,
+    is_live: bool,
+    /// What was printed since the step began.
+    said: String,
+    led_to_failure: &'s Mutex<String>,
+}
+
+impl Shown<'_> {
+    /// Shows what the engine tells, and returns the image's id.
+    async fn follow(mut self, mut news: JsonLines) -> Result<String, CommandError> {
+        let mut id = String::new();
+        let mut trace = Trace::default();
+        while let Some(line) = news.next::<News>().await {
+            let line = line?;
+            if let Some(error) = line.error {
+                self.failed();
+                return Err(ClientError::Stream(error).into());
             }
-            return Err(ClientError::Stream(error).into());
+            if let Some(built) = line
+                .aux
+                .as_ref()
+                .and_then(|aux| aux.get("ID"))
+                .and_then(|id| id.as_str())
+            {
+                built.clone_into(&mut id);
+            }
+            let mut text = match line.aux {
+                Some(serde_json::Value::String(aux)) if line.id == "moby.buildkit.trace" => trace.lines(&aux),
+                _ => line.stream,
+            };
+            if text.is_empty() && !line.status.is_empty() && line.id.is_empty() {
+                text = format!("{}\n", line.status);
+            }
+            self.text(&text);
         }
-        if let Some(built) = line
-            .aux
-            .as_ref()
-            .and_then(|aux| aux.get("ID"))
-            .and_then(|id| id.as_str())
-        {
-            built.clone_into(&mut id);
-        }
-        let mut text = match line.aux {
-            Some(serde_json::Value::String(aux)) if line.id == "moby.buildkit.trace" => trace.lines(&aux),
-            _ => line.stream,
-        };
-        if text.is_empty() && !line.status.is_empty() && line.id.is_empty() {
-            text = format!("{}\n", line.status);
-        }
-        if is_plain {
+        self.built(id)
+    }
+
+    fn text(&mut self, text: &str) {
+        if self.is_plain {
             for text in text.lines().filter(|text| !text.trim().is_empty()) {
-                stream::err(format_args!("#{service} {text}"));
+                stream::err(format_args!("#{} {text}", self.service));
             }
         }
-        if is_live {
+        if self.is_live {
             if text.starts_with("Step ") {
-                context
-                    .progress
-                    .event(service, Status::Working, "", format!("Building {}", text.trim_end()));
-                said.clear();
+                let step = format!("Building {}", text.trim_end());
+                self.context.progress.event(self.service, Status::Working, "", step);
+                self.said.clear();
             }
-            said.push_str(&text);
+            self.said.push_str(text);
         }
     }
-    if id.is_empty() {
-        return Err(CommandError::message(format!(
-            "the engine built service \"{service}\" and did not say which image it is"
-        )));
+
+    /// Keeps what led to a failure until the picture is complete.
+    fn failed(&mut self) {
+        let mut led = self.led_to_failure.lock().unwrap_or_else(PoisonError::into_inner);
+        *led = std::mem::take(&mut self.said);
     }
-    Ok(id)
+
+    fn built(&self, id: String) -> Result<String, CommandError> {
+        if id.is_empty() {
+            let service = self.service;
+            return Err(CommandError::message(format!(
+                "the engine built service \"{service}\" and did not say which image it is"
+            )));
+        }
+        Ok(id)
+    }
 }

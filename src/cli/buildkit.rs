@@ -49,6 +49,7 @@ pub fn given(
         secrets,
         agents,
         logins: logins.iter().map(login).collect(),
+        ..Given::default()
     }
 }
 
@@ -80,9 +81,13 @@ impl Trace {
     /// Returns what a trace adds: lines, each with its newline.
     pub fn lines(&mut self, encoded: &str) -> String {
         let decoded = base64::engine::general_purpose::STANDARD.decode(encoded);
-        let message = decoded.unwrap_or_default();
+        self.lines_of(&decoded.unwrap_or_default())
+    }
+
+    /// The same of a trace that is as BuildKit writes it.
+    pub fn lines_of(&mut self, message: &[u8]) -> String {
         let mut text = String::new();
-        for (field, value) in protobuf::fields(&message) {
+        for (field, value) in protobuf::fields(message) {
             match field {
                 1 => self.vertex(value, &mut text),
                 3 => self.log(value, &mut text),

@@ -4,6 +4,7 @@
 
 mod alpha;
 mod artifacts;
+mod asked;
 mod attach;
 mod attached;
 mod background;

@@ -8,6 +8,7 @@ mod build;
 mod build_cache;
 mod build_faults;
 mod build_network;
+mod build_services;
 mod buildkit;
 mod cli;
 mod coder;
