@@ -111,7 +111,11 @@ fn target(
 
 /// Prints the file as docker compose does.
 pub fn print(file: &Value) -> Result<(), CommandError> {
-    let text = serde_json::to_string_pretty(file).map_err(|error| CommandError::message(error.to_string()))?;
+    let mut text = serde_json::to_string_pretty(file).map_err(|error| CommandError::message(error.to_string()))?;
+    // As Go writes JSON; outside of strings there are none of these.
+    for (character, escape) in [('<', "\\u003c"), ('>', "\\u003e"), ('&', "\\u0026")] {
+        text = text.replace(character, escape);
+    }
     crate::ui::stream::out(text + "\n")?;
     Ok(())
 }

@@ -13,11 +13,13 @@ use super::asked::Asked;
 use super::build_logins::{logins, registry_config};
 use super::buildkit::{self, Trace};
 use super::commit::split_tag;
+use super::lifecycle::separator;
 use super::{CommandError, Context};
 use crate::build::context::{Context as BuildContext, ContextError};
 use crate::client::events::percent_encode;
 use crate::client::stream::{JsonLines, UploadError};
 use crate::client::{ClientError, Engine, EngineKind, labels};
+use crate::image::sha256;
 use crate::model::{Build, Dependencies, Project, Service};
 use crate::ui::progress::Mode;
 use crate::ui::{Status, stream};
@@ -106,7 +108,9 @@ impl Builder<'_> {
                     .position(|(_, build)| !built_on(build).any(|below| left.contains(below)))
             {
                 let (service, build) = waiting.remove(next);
-                progress.event(&service.name, Status::Working, "", "Building");
+                if !self.context.globals.dry_run {
+                    progress.event(&service.name, Status::Working, "", "Building");
+                }
                 under_way.insert(&service.name);
                 running.push(async move { (service, self.build(service, build).await) });
             }
@@ -131,6 +135,18 @@ impl Builder<'_> {
         }
     }
 
+    /// Tells what a dry run would make, as docker compose words it.
+    fn pretend(&self, service: &Service) {
+        let image = self.project.image_name(service, separator(self.context));
+        let digest = sha256(image.as_bytes());
+        let id = digest.trim_start_matches("sha256:").get(..40).unwrap_or_default();
+        let progress = &self.context.progress;
+        let mark = format!("{} ==>", service.name);
+        let text = format!("==> writing image dryRun-{id}");
+        progress.event(&mark, Status::Done, text, "");
+        progress.event(format!("{mark} ==>"), Status::Done, format!("naming to {image}"), "");
+    }
+
     /// The builder before BuildKit does one after the other, as docker compose has it do.
     fn at_once(&self) -> usize {
         match usize::try_from(self.context.globals.parallel) {
@@ -143,6 +159,7 @@ impl Builder<'_> {
     /// Builds one image, and returns its id unless nothing is to be done.
     async fn build(&self, service: &Service, build: &Build) -> Result<Option<String>, CommandError> {
         if self.context.globals.dry_run {
+            self.pretend(service);
             return Ok(None);
         }
         let id = match self.engine.kind() {

@@ -115,15 +115,31 @@ fn build_does_what_its_flags_say() {
 #[test]
 fn build_offers_keys_and_prints_what_it_would_do() {
     let file = "services:\n  base:\n    image: base:1\n    build:\n      context: .\n      args: {A: \"1\"}\n      dockerfile_inline: |\n        FROM \
-                scratch\n        COPY busybox /bin/sh\n        RUN --mount=type=ssh,id=mine [\"/bin/sh\", \"-c\", \"test -S $SSH_AUTH_SOCK\"]\n";
+                scratch\n        COPY busybox /bin/sh\n        RUN --mount=type=ssh,id=mine [\"/bin/sh\", \"-c\", \"test -S $SSH_AUTH_SOCK && true\"]\n";
     let Some((project, _registry)) = project(file) else {
         return;
     };
     let agent = project.path().join("agent");
     let _agent = UnixListener::bind(&agent).unwrap();
     let given = format!("mine={}", agent.display());
+    let told = text(&project.run(&["--dry-run", "build"]).stderr);
+    let lines: Vec<&str> = told.lines().filter(|line| line.starts_with(" DRY-RUN")).collect();
+    assert!(
+        lines[0].starts_with(" DRY-RUN MODE -  base ==> ==> writing image dryRun-")
+            && lines[1..]
+                == [
+                    " DRY-RUN MODE -  base ==> ==> naming to base:1 ",
+                    " DRY-RUN MODE -  base  Built"
+                ],
+        "{told}"
+    );
     project.succeed(&["build", "--ssh", &given]);
-    let printed: serde_json::Value = serde_json::from_str(&project.succeed(&["build", "--print"])).unwrap();
+    let printed = project.succeed(&["build", "--print"]);
+    assert!(
+        !printed.contains('<') && printed.contains("\\u0026\\u0026 true"),
+        "{printed}"
+    );
+    let printed: serde_json::Value = serde_json::from_str(&printed).unwrap();
     assert_eq!(printed["group"]["default"]["targets"][0], "base");
     assert_eq!(printed["target"]["base"]["args"]["A"], "1");
     assert_eq!(printed["target"]["base"]["tags"][0], "base:1");
