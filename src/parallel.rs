@@ -21,17 +21,24 @@ pub fn in_parts<T: Send, R: Send>(mut items: Vec<T>, work: impl Fn(Vec<T>) -> R 
     while items.len() > size {
         later.push(items.split_off((items.len() - 1) / size * size));
     }
-    if later.is_empty() {
-        return vec![work(items)];
+    later.push(items);
+    later.reverse();
+    each(later, work)
+}
+
+/// Does the work on each item at the same time, on the first by itself. The results are in the order of the items.
+pub fn each<T: Send, R: Send>(items: Vec<T>, work: impl Fn(T) -> R + Sync) -> Vec<R> {
+    let mut items = items.into_iter();
+    let Some(first) = items.next() else {
+        return Vec::new();
+    };
+    if items.len() == 0 {
+        return vec![work(first)];
     }
     std::thread::scope(|scope| {
         let work = &work;
-        let running: Vec<_> = later
-            .into_iter()
-            .rev()
-            .map(|part| scope.spawn(move || work(part)))
-            .collect();
-        let mut results = vec![work(items)];
+        let running: Vec<_> = items.map(|item| scope.spawn(move || work(item))).collect();
+        let mut results = vec![work(first)];
         for thread in running {
             match thread.join() {
                 Ok(result) => results.push(result),
@@ -42,8 +49,8 @@ pub fn in_parts<T: Send, R: Send>(mut items: Vec<T>, work: impl Fn(Vec<T>) -> R 
     })
 }
 
-/// The answer costs a few system calls, and does not change.
-fn threads() -> usize {
+/// Returns how many threads are worth having. The answer costs a few system calls, and does not change.
+pub fn threads() -> usize {
     static THREADS: OnceLock<usize> = OnceLock::new();
     *THREADS.get_or_init(|| std::thread::available_parallelism().map_or(1, |count| count.get().min(MOST_THREADS)))
 }

@@ -2,10 +2,11 @@
 
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
+use std::ops::Range;
 
-use super::events::{self, Document, RawId, RawKind};
+use super::events::{self, Document, Extract, RawId, RawKind};
 use super::scalar::{self, ScalarStyle};
-use super::{Diagnostic, Diagnostics, Mapping, Node, SourceId, Sources, Span, Value, syntax};
+use super::{Diagnostic, Diagnostics, Mapping, Node, SourceId, Sources, Span, Value, parts, syntax};
 
 /// How deep a document may nest, aliases expanded.
 pub const MAX_DEPTH: usize = 256;
@@ -63,13 +64,20 @@ impl Failure {
 /// looked at one by one, and an earlier one may be wrong in another way.
 pub fn parse_stream(sources: &mut Sources, id: SourceId) -> Stream {
     let mut left = MAX_NODES.min(MAX_NODES_OF_ALL.saturating_sub(sources.values));
+    if let Some((root, built)) = parts::read(sources, id, left) {
+        sources.values += built;
+        return Stream {
+            documents: vec![root],
+            failure: None,
+        };
+    }
     let before = left;
     let (documents, broken) = read(sources, id);
     let mut found = Vec::new();
     let mut roots = Vec::new();
     let mut unprefixed = Vec::new();
     for document in documents {
-        let mut composer = Composer::new(&document, left);
+        let mut composer = Composer::new(&document, left, 0);
         let root = composer.node(document.root);
         left -= composer.built.min(left);
         let exhausted = composer.exhausted;
@@ -131,7 +139,56 @@ fn read(sources: &Sources, id: SourceId) -> (Vec<Document<'_>>, Option<Diagnosti
     if let Some(diagnostic) = syntax::forbidden_character(id, text) {
         return (Vec::new(), Some(diagnostic.into()));
     }
-    events::read(id, text, MAX_NODES)
+    let whole = Extract {
+        source: id,
+        text,
+        start: 0,
+        depth: 0,
+    };
+    events::read(whole, MAX_NODES)
+}
+
+/// A part of a source.
+pub(super) struct Read {
+    pub root: Node,
+    /// How many values it has, aliases expanded, and how many nodes as it is written.
+    pub built: usize,
+    pub raw: usize,
+}
+
+/// Reads a part of a source that stands inside so many collections; nothing unless it is one document and right.
+pub(super) fn read_range(
+    sources: &Sources,
+    id: SourceId,
+    range: Range<usize>,
+    limit: usize,
+    depth: usize,
+) -> Option<Read> {
+    let whole = sources.text(id);
+    let text = whole.get(range.clone())?;
+    if whole.len() > MAX_SOURCE_BYTES || syntax::forbidden_character(id, text).is_some() {
+        return None;
+    }
+    let extract = Extract {
+        source: id,
+        text,
+        start: range.start,
+        depth,
+    };
+    let (documents, None) = events::read(extract, MAX_NODES) else {
+        return None;
+    };
+    let [document] = documents.as_slice() else {
+        return None;
+    };
+    let mut composer = Composer::new(document, limit, depth);
+    let root = composer.node(document.root)?;
+    let is_right = composer.structure.is_empty() && composer.values.is_empty() && composer.keys.is_empty();
+    is_right.then_some(Read {
+        root,
+        built: composer.built,
+        raw: document.nodes.len(),
+    })
 }
 
 /// What a key turned out to be.
@@ -180,6 +237,8 @@ struct Composer<'d> {
     /// How many values were made, and how many may be.
     built: usize,
     limit: usize,
+    /// How many collections are around the document.
+    depth: usize,
     exhausted: bool,
     /// Places already complained about: an alias leads to the same place again.
     seen: HashSet<(u32, u32)>,
@@ -195,13 +254,14 @@ enum PathPart<'d> {
 }
 
 impl<'d> Composer<'d> {
-    fn new(document: &'d Document<'d>, limit: usize) -> Self {
+    fn new(document: &'d Document<'d>, limit: usize, depth: usize) -> Self {
         Self {
             document,
             path: Vec::new(),
             open: Vec::new(),
             built: 0,
             limit,
+            depth,
             exhausted: false,
             seen: HashSet::new(),
             structure: Vec::new(),
@@ -217,7 +277,7 @@ impl<'d> Composer<'d> {
         if self.exhausted {
             return None;
         }
-        if self.path.len() > MAX_DEPTH {
+        if self.depth + self.path.len() > MAX_DEPTH {
             return self.exhaust(format!("yaml: exceeded max depth of {MAX_DEPTH}"), raw.span);
         }
         self.built += 1;

@@ -46,17 +46,30 @@ struct Frame {
     key: Option<RawId>,
 }
 
-/// Reads all documents of `text`, up to the first that cannot be read.
-pub(super) fn read(source: SourceId, text: &str, node_limit: usize) -> (Vec<Document<'_>>, Option<Diagnostics>) {
+/// A text that is read on its own, and where it stands.
+#[derive(Clone, Copy)]
+pub(super) struct Extract<'t> {
+    pub source: SourceId,
+    pub text: &'t str,
+    /// Where it begins in its source.
+    pub start: usize,
+    /// How many collections are around it.
+    pub depth: usize,
+}
+
+/// Reads all documents of a text, up to the first that cannot be read.
+pub(super) fn read(extract: Extract<'_>, node_limit: usize) -> (Vec<Document<'_>>, Option<Diagnostics>) {
+    let Extract { source, text, .. } = extract;
     let options = granit_parser::options! {
         flow_nesting_limit: NESTING_LIMIT,
-        block_nesting_limit: NESTING_LIMIT,
+        block_nesting_limit: NESTING_LIMIT - extract.depth,
         emit_comments: false,
         block_scalar_eof_without_line_feed: true,
     };
     let mut builder = Builder {
         source,
         text,
+        start: extract.start,
         documents: Vec::new(),
         nodes: Vec::new(),
         root: None,
@@ -86,6 +99,7 @@ pub(super) fn read(source: SourceId, text: &str, node_limit: usize) -> (Vec<Docu
 struct Builder<'t> {
     source: SourceId,
     text: &'t str,
+    start: usize,
     documents: Vec<Document<'t>>,
     nodes: Vec<RawNode<'t>>,
     root: Option<RawId>,
@@ -100,7 +114,7 @@ impl<'t> Builder<'t> {
 
     fn span(&self, span: &granit_parser::Span) -> Span {
         let range = span.byte_range().unwrap_or_default();
-        Span::new(self.source, range.start, range.end)
+        Span::new(self.source, self.start + range.start, self.start + range.end)
     }
 
     fn event(&mut self, event: Event<'t>, span: &granit_parser::Span) -> Result<(), Diagnostics> {

@@ -9,6 +9,7 @@ mod diagnostic;
 mod events;
 mod golang;
 mod node;
+mod parts;
 mod scalar;
 mod source;
 mod suggest;
