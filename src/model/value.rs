@@ -232,20 +232,36 @@ impl Serialize for Value {
 }
 
 impl Tree for Value {
-    fn view(&self) -> View<'_, Self> {
+    fn view(&self) -> View<'_> {
         match self {
             Value::Null => View::Null,
             Value::Bool(value) => View::Bool(*value),
-            Value::Int(number) => View::Plain(number.to_string()),
-            Value::Uint(number) => View::Plain(number.to_string()),
+            Value::Int(number) => View::Plain(number.to_string().into()),
+            Value::Uint(number) => View::Plain(number.to_string().into()),
             // The shortest digits of the narrow number, not those of its widened value.
             Value::Float32(number) => View::Float(number.to_string().parse().unwrap_or_else(|_| f64::from(*number))),
             Value::Float(number) => View::Float(*number),
             Value::String(text) => View::Text(text),
-            Value::Timestamp(text) => View::Plain(text.clone()),
-            Value::List(items) => View::List(items.iter().collect()),
-            Value::Map(entries) => View::Map(entries.iter().map(|(key, value)| (key.as_str(), value)).collect()),
+            Value::Timestamp(text) => View::Plain(text.into()),
+            Value::List(items) => View::List(items.len()),
+            Value::Map(entries) => View::Map(entries.len()),
         }
+    }
+
+    fn items(&self) -> impl Iterator<Item = &Self> {
+        let items = match self {
+            Value::List(items) => items.as_slice(),
+            _ => &[],
+        };
+        items.iter()
+    }
+
+    fn entries(&self) -> impl Iterator<Item = (&str, &Self)> {
+        let entries = match self {
+            Value::Map(entries) => entries.as_slice(),
+            _ => &[],
+        };
+        entries.iter().map(|(key, value)| (key.as_str(), value))
     }
 }
 

@@ -1,41 +1,56 @@
 //! Writes YAML exactly as go-yaml v3 does with an indentation of two, so that `config` prints what docker compose
 //! prints, byte for byte: which texts are quoted and how, when a block is used, where lists stand.
 
+use std::borrow::Cow;
+
 use super::scalar::resolve_plain;
 use super::{Node, Value, format_float};
 use crate::parallel::{MANY, in_parts};
 
 /// Something that can be written as YAML.
 pub trait Tree: Sized {
-    /// Returns what the value is, without its children's children.
-    fn view(&self) -> View<'_, Self>;
+    /// Returns what the value is, without what is in it.
+    fn view(&self) -> View<'_>;
+    /// Returns what is in a list.
+    fn items(&self) -> impl Iterator<Item = &Self>;
+    /// Returns what is in a map, in the order in which it is written.
+    fn entries(&self) -> impl Iterator<Item = (&str, &Self)>;
 }
 
 /// One level of a [`Tree`].
-pub enum View<'a, T> {
+pub enum View<'a> {
     Null,
     Bool(bool),
     /// A whole number, or another text that is to stand as it is.
-    Plain(String),
+    Plain(Cow<'a, str>),
     Float(f64),
     Text(&'a str),
-    List(Vec<&'a T>),
-    /// Entries in the order in which they are written.
-    Map(Vec<(&'a str, &'a T)>),
+    /// A list or a map, with how many entries it has.
+    List(usize),
+    Map(usize),
 }
 
 impl Tree for Node {
-    fn view(&self) -> View<'_, Self> {
+    fn view(&self) -> View<'_> {
         match &self.value {
             Value::Null => View::Null,
             Value::Bool(value) => View::Bool(*value),
-            Value::Int(number) => View::Plain(number.to_string()),
+            Value::Int(number) => View::Plain(number.to_string().into()),
             Value::Float(number) => View::Float(*number),
             Value::String(text) => View::Text(text),
-            Value::Timestamp(text) => View::Plain(text.clone()),
-            Value::Sequence(items) => View::List(items.iter().collect()),
-            Value::Mapping(mapping) => View::Map(mapping.iter().map(|(key, entry)| (key, &entry.node)).collect()),
+            Value::Timestamp(text) => View::Plain(text.into()),
+            Value::Sequence(items) => View::List(items.len()),
+            Value::Mapping(mapping) => View::Map(mapping.len()),
         }
+    }
+
+    fn items(&self) -> impl Iterator<Item = &Self> {
+        self.as_sequence().into_iter().flatten()
+    }
+
+    fn entries(&self) -> impl Iterator<Item = (&str, &Self)> {
+        let entries = self.as_mapping().into_iter().flat_map(super::Mapping::iter);
+        entries.map(|(key, entry)| (key, &entry.node))
     }
 }
 
@@ -43,11 +58,10 @@ impl Tree for Node {
 pub fn write<T: Tree + Sync>(root: &T) -> String {
     let mut writer = Writer { out: String::new() };
     match root.view() {
-        View::List(items) if !items.is_empty() => writer.list(&items, 0, false),
-        View::Map(entries) if !entries.is_empty() => writer.map(&entries, 0, false),
+        View::List(1..) => writer.list(root, 0, false),
+        View::Map(1..) => writer.map(root, 0, false),
         view => {
-            let scalar = writer.scalar(&view, 0);
-            writer.out.push_str(&scalar);
+            writer.scalar(&view, 0);
             writer.end_line();
         }
     }
@@ -66,7 +80,11 @@ struct Writer {
 
 impl Writer {
     fn pad(&mut self, width: usize) {
-        self.out.extend(std::iter::repeat_n(' ', width));
+        const BLANKS: &str = "                                ";
+        match BLANKS.get(..width) {
+            Some(blanks) => self.out.push_str(blanks),
+            None => self.out.extend(std::iter::repeat_n(' ', width)),
+        }
     }
 
     /// Ends the line, unless a block of text has ended it already.
@@ -77,10 +95,10 @@ impl Writer {
     }
 
     /// Writes entries at `indent`; the first one's padding is there already if `inline`.
-    fn map<T: Tree + Sync>(&mut self, entries: &[(&str, &T)], indent: usize, inline: bool) {
-        let entries = entries.iter().enumerate();
-        let padded = entries.map(|(index, &(key, value))| (index > 0 || !inline, key, value));
-        if padded.len() < MANY {
+    fn map<T: Tree + Sync>(&mut self, map: &T, indent: usize, inline: bool) {
+        let entries = map.entries().enumerate();
+        let padded = entries.map(|(index, (key, value))| (index > 0 || !inline, key, value));
+        if !matches!(map.view(), View::Map(MANY..)) {
             self.entries(padded, indent);
             return;
         }
@@ -89,6 +107,7 @@ impl Writer {
             writer.entries(part, indent);
             writer.out
         });
+        self.out.reserve(parts.iter().map(String::len).sum());
         self.out.extend(parts);
     }
 
@@ -102,14 +121,12 @@ impl Writer {
                 self.pad(indent);
             }
             if key.len() <= SIMPLE_KEY_BYTES && !key.contains(is_break) {
-                let key = text(key, true, indent);
-                self.out.push_str(&key);
+                self.text(key, true, indent);
                 self.out.push(':');
                 self.value(value, indent, false);
             } else {
-                let key = text(key, false, indent);
                 self.out.push_str("? ");
-                self.out.push_str(&key);
+                self.text(key, false, indent);
                 self.end_line();
                 self.pad(indent);
                 self.out.push(':');
@@ -118,52 +135,68 @@ impl Writer {
         }
     }
 
-    fn list<T: Tree + Sync>(&mut self, items: &[&T], indent: usize, inline: bool) {
-        for (index, item) in items.iter().enumerate() {
+    fn list<T: Tree + Sync>(&mut self, list: &T, indent: usize, inline: bool) {
+        for (index, item) in list.items().enumerate() {
             if index > 0 || !inline {
                 self.pad(indent);
             }
             self.out.push('-');
-            self.value(*item, indent, true);
+            self.value(item, indent, true);
         }
     }
 
     /// Writes what follows `key:` or `-`; a collection begins on the same line if `compact`.
     fn value<T: Tree + Sync>(&mut self, value: &T, indent: usize, compact: bool) {
         let view = value.view();
-        let nested = match &view {
-            View::List(items) => !items.is_empty(),
-            View::Map(entries) => !entries.is_empty(),
-            _ => false,
-        };
+        let nested = matches!(view, View::List(1..) | View::Map(1..));
         self.out.push(if nested && !compact { '\n' } else { ' ' });
         match &view {
-            View::List(items) if nested => self.list(items, indent + INDENT, compact),
-            View::Map(entries) if nested => self.map(entries, indent + INDENT, compact),
+            View::List(1..) => self.list(value, indent + INDENT, compact),
+            View::Map(1..) => self.map(value, indent + INDENT, compact),
             view => {
-                let scalar = self.scalar(view, indent);
-                self.out.push_str(&scalar);
+                self.scalar(view, indent);
                 self.end_line();
             }
         }
     }
 
-    fn scalar<T>(&self, view: &View<'_, T>, indent: usize) -> String {
+    fn scalar(&mut self, view: &View<'_>, indent: usize) {
         match view {
-            View::Null => "null".to_owned(),
-            View::Bool(value) => value.to_string(),
-            View::Plain(text) => text.clone(),
+            View::Null => self.out.push_str("null"),
+            View::Bool(true) => self.out.push_str("true"),
+            View::Bool(false) => self.out.push_str("false"),
+            View::Plain(text) => self.out.push_str(text),
             View::Float(number) => match format_float(*number).as_str() {
-                "+Inf" => ".inf".to_owned(),
-                "-Inf" => "-.inf".to_owned(),
-                "NaN" => ".nan".to_owned(),
-                digits => digits.to_owned(),
+                "+Inf" => self.out.push_str(".inf"),
+                "-Inf" => self.out.push_str("-.inf"),
+                "NaN" => self.out.push_str(".nan"),
+                digits => self.out.push_str(digits),
             },
-            View::Text(value) => text(value, false, indent),
-            View::List(_) => "[]".to_owned(),
-            View::Map(_) => "{}".to_owned(),
+            View::Text(value) => self.text(value, false, indent),
+            View::List(_) => self.out.push_str("[]"),
+            View::Map(_) => self.out.push_str("{}"),
         }
     }
+
+    fn text(&mut self, value: &str, is_key: bool, indent: usize) {
+        match is_plainly_text(value) {
+            true => self.out.push_str(value),
+            false => self.out.push_str(&text(value, is_key, indent)),
+        }
+    }
+}
+
+/// Says whether a text can stand as it is, as far as one look at each byte can tell. Names, paths and addresses can.
+fn is_plainly_text(text: &str) -> bool {
+    let bytes = text.as_bytes();
+    // Short words may be booleans or null, whose longest are as long as `false`.
+    let is_word = bytes.len() <= 5 && bytes.iter().all(u8::is_ascii_alphabetic);
+    let begins = matches!(bytes.first(), Some(b'a'..=b'z' | b'A'..=b'Z' | b'/' | b'_'));
+    let is_safe =
+        |byte: &u8| matches!(byte, b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'_' | b'-' | b'.' | b'/' | b'=');
+    // A colon means something where a blank or nothing follows.
+    let mut pairs = bytes.iter().zip(bytes.iter().skip(1).chain([&b' ']));
+    begins && !is_word && pairs.all(|(byte, next)| is_safe(byte) || (*byte == b':' && is_safe(next)))
 }
 
 fn is_break(character: char) -> bool {
@@ -374,8 +407,25 @@ mod tests {
             ("\u{1}", "\"\\x01\""),
             ("a]", "a]"),
             ("é", "é"),
+            ("false", "\"false\""),
+            ("Null", "\"Null\""),
+            ("a:", "'a:'"),
+            ("a:b:", "'a:b:'"),
+            ("/a:/b:ro", "/a:/b:ro"),
         ] {
             assert_eq!(text(value, false, 0), expected, "{value:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_plainly_text_is_written_as_it_is() {
+        for value in ["busybox:latest", "/src/a.b", "A=b", "_x", "falsey", "a1", "s10-x"] {
+            assert!(is_plainly_text(value), "{value:?}");
+        }
+        for value in [
+            "", "no", "y", "true", "Null", "1", "a:", ":a", "a b", "a: b", "-a", ".a", "=", "=a", "a#b",
+        ] {
+            assert!(!is_plainly_text(value), "{value:?}");
         }
     }
 
@@ -473,6 +523,13 @@ g:
     }
 
     proptest! {
+        #[test]
+        fn what_is_plainly_text_is_so_at_a_second_look(value in "[a-zA-Z0-9_/.=:-]{0,7}", is_key: bool) {
+            if is_plainly_text(&value) {
+                prop_assert_eq!(text(&value, is_key, 0), value);
+            }
+        }
+
         #[test]
         fn what_is_written_reads_back(value in any_value()) {
             let source = Sources::new().add("", "");
