@@ -198,67 +198,73 @@ enum Cast {
 }
 
 /// Where compose-go casts (loader/interpolate.go); `*` is any name, `[]` any item.
-const CASTS: &[(&str, Cast)] = &[
-    ("services.*.cpu_count", Cast::Long),
-    ("services.*.cpu_percent", Cast::Float),
-    ("services.*.cpu_period", Cast::Long),
-    ("services.*.cpu_quota", Cast::Long),
-    ("services.*.cpu_rt_period", Cast::Long),
-    ("services.*.cpu_rt_runtime", Cast::Long),
-    ("services.*.cpus", Cast::Single),
-    ("services.*.cpu_shares", Cast::Long),
-    ("services.*.init", Cast::Boolean),
-    ("services.*.deploy.replicas", Cast::Integer),
-    ("services.*.deploy.update_config.parallelism", Cast::Integer),
-    ("services.*.deploy.update_config.max_failure_ratio", Cast::Float),
-    ("services.*.deploy.rollback_config.parallelism", Cast::Integer),
-    ("services.*.deploy.rollback_config.max_failure_ratio", Cast::Float),
-    ("services.*.deploy.restart_policy.max_attempts", Cast::Integer),
-    ("services.*.deploy.placement.max_replicas_per_node", Cast::Integer),
-    ("services.*.healthcheck.retries", Cast::Integer),
-    ("services.*.healthcheck.disable", Cast::Boolean),
-    ("services.*.oom_kill_disable", Cast::Boolean),
-    ("services.*.oom_score_adj", Cast::Long),
-    ("services.*.pids_limit", Cast::Long),
-    ("services.*.ports.[].target", Cast::Integer),
-    ("services.*.privileged", Cast::Boolean),
-    ("services.*.read_only", Cast::Boolean),
-    ("services.*.scale", Cast::Integer),
-    ("services.*.stdin_open", Cast::Boolean),
-    ("services.*.tty", Cast::Boolean),
-    ("services.*.ulimits.*", Cast::Integer),
-    ("services.*.ulimits.*.hard", Cast::Integer),
-    ("services.*.ulimits.*.soft", Cast::Integer),
-    ("services.*.volumes.[].read_only", Cast::Boolean),
-    ("services.*.volumes.[].volume.nocopy", Cast::Boolean),
-    ("networks.*.external", Cast::Boolean),
-    ("networks.*.internal", Cast::Boolean),
-    ("networks.*.attachable", Cast::Boolean),
-    ("networks.*.enable_ipv4", Cast::Boolean),
-    ("networks.*.enable_ipv6", Cast::Boolean),
-    ("volumes.*.external", Cast::Boolean),
-    ("secrets.*.external", Cast::Boolean),
-    ("configs.*.external", Cast::Boolean),
+const CASTS: &[(&[&str], Cast)] = &[
+    (&["services", "*", "cpu_count"], Cast::Long),
+    (&["services", "*", "cpu_percent"], Cast::Float),
+    (&["services", "*", "cpu_period"], Cast::Long),
+    (&["services", "*", "cpu_quota"], Cast::Long),
+    (&["services", "*", "cpu_rt_period"], Cast::Long),
+    (&["services", "*", "cpu_rt_runtime"], Cast::Long),
+    (&["services", "*", "cpus"], Cast::Single),
+    (&["services", "*", "cpu_shares"], Cast::Long),
+    (&["services", "*", "init"], Cast::Boolean),
+    (&["services", "*", "deploy", "replicas"], Cast::Integer),
+    (
+        &["services", "*", "deploy", "update_config", "parallelism"],
+        Cast::Integer,
+    ),
+    (
+        &["services", "*", "deploy", "update_config", "max_failure_ratio"],
+        Cast::Float,
+    ),
+    (
+        &["services", "*", "deploy", "rollback_config", "parallelism"],
+        Cast::Integer,
+    ),
+    (
+        &["services", "*", "deploy", "rollback_config", "max_failure_ratio"],
+        Cast::Float,
+    ),
+    (
+        &["services", "*", "deploy", "restart_policy", "max_attempts"],
+        Cast::Integer,
+    ),
+    (
+        &["services", "*", "deploy", "placement", "max_replicas_per_node"],
+        Cast::Integer,
+    ),
+    (&["services", "*", "healthcheck", "retries"], Cast::Integer),
+    (&["services", "*", "healthcheck", "disable"], Cast::Boolean),
+    (&["services", "*", "oom_kill_disable"], Cast::Boolean),
+    (&["services", "*", "oom_score_adj"], Cast::Long),
+    (&["services", "*", "pids_limit"], Cast::Long),
+    (&["services", "*", "ports", "[]", "target"], Cast::Integer),
+    (&["services", "*", "privileged"], Cast::Boolean),
+    (&["services", "*", "read_only"], Cast::Boolean),
+    (&["services", "*", "scale"], Cast::Integer),
+    (&["services", "*", "stdin_open"], Cast::Boolean),
+    (&["services", "*", "tty"], Cast::Boolean),
+    (&["services", "*", "ulimits", "*"], Cast::Integer),
+    (&["services", "*", "ulimits", "*", "hard"], Cast::Integer),
+    (&["services", "*", "ulimits", "*", "soft"], Cast::Integer),
+    (&["services", "*", "volumes", "[]", "read_only"], Cast::Boolean),
+    (&["services", "*", "volumes", "[]", "volume", "nocopy"], Cast::Boolean),
+    (&["networks", "*", "external"], Cast::Boolean),
+    (&["networks", "*", "internal"], Cast::Boolean),
+    (&["networks", "*", "attachable"], Cast::Boolean),
+    (&["networks", "*", "enable_ipv4"], Cast::Boolean),
+    (&["networks", "*", "enable_ipv6"], Cast::Boolean),
+    (&["volumes", "*", "external"], Cast::Boolean),
+    (&["secrets", "*", "external"], Cast::Boolean),
+    (&["configs", "*", "external"], Cast::Boolean),
 ];
 
 impl Cast {
     fn at(path: &[&str]) -> Option<Self> {
-        // No attribute with a type stands higher or deeper.
-        if !(3..=6).contains(&path.len()) {
-            return None;
-        }
-        // Most paths have no type; the last step tells nearly all of them apart at the price of one comparison.
-        let last = *path.last()?;
-        let fits = |pattern: &str| {
-            if !pattern.ends_with(last) && !pattern.ends_with('*') {
-                return false;
-            }
-            let mut steps = pattern.split('.');
-            let matching = path.iter().all(|step| {
-                let wanted = steps.next();
-                wanted == Some("*") || wanted == Some(*step)
-            });
-            matching && steps.next().is_none()
+        // Most paths have no type; the last step tells nearly all of them apart.
+        let fits = |pattern: &[&str]| {
+            let mut steps = pattern.iter().zip(path).rev();
+            pattern.len() == path.len() && steps.all(|(wanted, step)| *wanted == "*" || wanted == step)
         };
         CASTS.iter().find(|(pattern, _)| fits(pattern)).map(|&(_, cast)| cast)
     }

@@ -15,7 +15,10 @@ impl Resets {
             document.value = Value::Null;
             return resets;
         }
-        resets.collect(document, &mut Vec::new());
+        // Few documents have any.
+        if has_tags(document) {
+            resets.collect(document, &mut Vec::new());
+        }
         resets
     }
 
@@ -72,6 +75,15 @@ impl Resets {
             }
         }
     }
+}
+
+fn has_tags(node: &Node) -> bool {
+    node.tag.is_some()
+        || match &node.value {
+            Value::Mapping(mapping) => mapping.iter().any(|(_, entry)| has_tags(&entry.node)),
+            Value::Sequence(items) => items.iter().any(has_tags),
+            _ => false,
+        }
 }
 
 fn remove(node: &mut Node, path: &[&str]) {

@@ -84,7 +84,7 @@ impl<'n> Checker<'n> {
             self.report(node.span, "invalid jsonType time.Time".into());
             return;
         }
-        if !schema.types.is_empty() && !schema.types.iter().any(|&wanted| is_of(wanted, node)) {
+        if !schema.allows_type_of(node) {
             self.report(node.span, format!("must be a {}", any_of(schema.types)));
             return;
         }
@@ -120,23 +120,28 @@ impl<'n> Checker<'n> {
 
     fn check_forms(&mut self, schema: &'static Schema, node: &'n Node) {
         let before = self.found.len();
+        // Mostly one form fits; what is wrong with the others takes time to put into words, and nobody asks for it.
+        let mut likely = schema.one_of.iter().filter(|form| form.allows_type_of(node));
+        let one_fits = likely.any(|form| {
+            self.check(form, node);
+            let fits = self.found.len() == before;
+            self.found.truncate(before);
+            fits
+        });
+        if one_fits {
+            return;
+        }
         let mut failures: Vec<Violation> = Vec::new();
-        let mut fits = 0;
         for form in schema.one_of {
             self.check(form, node);
             let found = self.found.split_off(before);
-            if found.is_empty() {
-                fits += 1;
-            }
             // Among the forms that do not fit, the one that was followed deepest is what was meant.
             let depth = |violations: &[Violation]| violations.iter().map(|v| v.depth).max();
             if depth(&found) > depth(&failures) {
                 failures = found;
             }
         }
-        if fits == 0 {
-            self.found.append(&mut failures);
-        }
+        self.found.append(&mut failures);
     }
 
     fn check_mapping(&mut self, schema: &'static Schema, node: &'n Node) {
@@ -253,6 +258,12 @@ impl<'n> Checker<'n> {
 }
 
 static ANYTHING: Schema = Schema::of(&[]);
+
+impl Schema {
+    fn allows_type_of(&self, node: &Node) -> bool {
+        self.types.is_empty() || self.types.iter().any(|&wanted| is_of(wanted, node))
+    }
+}
 
 fn is_of(wanted: Type, node: &Node) -> bool {
     match (&node.value, wanted) {
