@@ -14,6 +14,7 @@ use crate::image::{PullOptions, Reference, inspect_remote};
 use crate::model::decode::plain;
 use crate::model::hash::service_hash;
 use crate::model::{Dependencies, Dialect, Emit, Project, Service, Value};
+use crate::os::memory;
 use crate::ui::{machine, stream};
 
 /// Parse, resolve and render compose file in canonical format
@@ -83,6 +84,8 @@ pub struct Args {
 
 /// Runs the command.
 pub async fn run(args: Args, context: &Context) -> Result<ExitCode, CommandError> {
+    // What a large project takes is wanted until the end, and the end is near.
+    memory::grow_in_large_steps();
     if let Some(form) = args.format_errors {
         return checked(form, &args, context);
     }
@@ -192,7 +195,10 @@ async fn rendered(args: &Args, context: &Context) -> Result<ExitCode, CommandErr
             }
         };
         // A file made of this output must mean the same when it is read again.
-        text.replace('$', "$$")
+        match text.contains('$') {
+            true => text.replace('$', "$$"),
+            false => text,
+        }
     };
     if args.quiet {
         return Ok(ExitCode::SUCCESS);
