@@ -1,7 +1,7 @@
 //! Measures us, and docker compose where it is there, in one run: `cargo bench --bench peers [SCENARIO…]`.
 //!
-//! The other side is named by `COMPOSE_BENCH_PEER`, a command such as `docker compose` with its engine running and
-//! the image `busybox:latest` loaded. Rounds of both sides alternate, so that what else the machine does falls on both;
+//! The other side is named by `COMPOSE_BENCH_PEER`, a command such as `docker compose`, or the program behind it alone,
+//! with its engine running and the image `busybox:latest` loaded; `config` needs neither. Rounds of both sides alternate, so that what else the machine does falls on both;
 //! absolute times differ from machine to machine, the ratio is what counts. Medians, with the best in brackets.
 //!
 //! `COMPOSE_BENCH_USER=UID:GID` measures an engine of that user's instead of the machine's; the other side is then a
