@@ -7,6 +7,7 @@ use std::io::{self, Write as _};
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat, Timespec, Timestamps, XattrFlags};
 use rustix::io::Errno;
@@ -28,6 +29,16 @@ pub(super) struct Target<'t> {
     /// Where patterns that leave files out begin.
     pub base: PathBuf,
     links: HashMap<(u64, u64), PathBuf>,
+    /// The directory that was written to last: many files go where the one before them went.
+    last: Option<Rc<Parent>>,
+}
+
+/// A directory that files are copied into.
+struct Parent {
+    path: PathBuf,
+    here: OwnedFd,
+    /// What the layers below have in its place.
+    below: Option<Found>,
 }
 
 impl<'t> Target<'t> {
@@ -41,6 +52,7 @@ impl<'t> Target<'t> {
             made: 0,
             base: PathBuf::from("/"),
             links: HashMap::new(),
+            last: None,
         })
     }
 
@@ -120,10 +132,9 @@ impl<'t> Target<'t> {
     }
 
     fn entry(&mut self, source: &Source, found: &Found, path: &Path) -> Result<(), Problem> {
-        let parent = path.parent().unwrap_or(Path::new("/"));
         let name = path.file_name().unwrap_or_default();
-        let (directory, _) = self.directories(parent)?;
-        let directory = directory.as_fd();
+        let parent = self.parent_of(path)?;
+        let directory = parent.here.as_fd();
         if found.is_directory() {
             let (made, _) = self.directories(path)?;
             self.describe(source, found, made.as_fd())
@@ -131,7 +142,7 @@ impl<'t> Target<'t> {
             self.contents(source, found, path)?;
             return set_time(made.as_fd(), &found.stat).map_err(|errno| writing(path)(errno.into()));
         }
-        if self.is_directory(path)? {
+        if self.is_directory_in(&parent, path)? {
             return Err(Problem::OverDirectory(path.to_owned()));
         }
         let link = (found.stat.st_dev, found.stat.st_ino);
@@ -180,6 +191,37 @@ impl<'t> Target<'t> {
             }
         }
         Ok(())
+    }
+
+    /// Returns the directory that a path lies in.
+    fn parent_of(&mut self, path: &Path) -> Result<Rc<Parent>, Problem> {
+        let path = path.parent().unwrap_or(Path::new("/"));
+        if let Some(last) = self.last.as_ref().filter(|last| last.path == path) {
+            return Ok(Rc::clone(last));
+        }
+        let (here, _) = self.directories(path)?;
+        let parent = Rc::new(Parent {
+            path: path.to_owned(),
+            here,
+            below: self.below.find_link(path).map_err(writing(path))?,
+        });
+        self.last = Some(Rc::clone(&parent));
+        Ok(parent)
+    }
+
+    /// Returns what [`Self::is_directory`] does of a path in a directory. What is new has nothing below that leads elsewhere.
+    fn is_directory_in(&self, parent: &Parent, path: &Path) -> Result<bool, Problem> {
+        let name = path.file_name().unwrap_or_default();
+        let is_new = match &parent.below {
+            None => true,
+            Some(below) if below.is_directory() => self.below.child(below, name).map_err(writing(path))?.is_none(),
+            Some(_) => false,
+        };
+        if !is_new {
+            return self.is_directory(path);
+        }
+        let found = rustix::fs::statat(&parent.here, name, AtFlags::SYMLINK_NOFOLLOW);
+        Ok(found.is_ok_and(|found| FileType::from_raw_mode(found.st_mode) == FileType::Directory))
     }
 
     /// Opens a directory of this layer, made like the one it stands for below, or new.

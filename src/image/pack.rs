@@ -160,7 +160,8 @@ impl<W: Write> Packer<W> {
                 self.size += length;
                 header.set_size(length);
                 // Exactly as many bytes as the header says, whatever happens to the file meanwhile.
-                let data = io::BufReader::with_capacity(128 * 1024, File::from(file))
+                let room = usize::try_from(length).unwrap_or(usize::MAX).clamp(1, 128 * 1024);
+                let data = io::BufReader::with_capacity(room, File::from(file))
                     .chain(io::repeat(0))
                     .take(length);
                 self.builder

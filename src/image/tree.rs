@@ -81,16 +81,22 @@ pub(crate) fn is_opaque(directory: BorrowedFd<'_>) -> bool {
 
 /// Returns the names in a directory, in byte order.
 pub(crate) fn names(directory: BorrowedFd<'_>) -> Result<Vec<Vec<u8>>, Errno> {
-    let mut names = Vec::new();
+    Ok(entries(directory)?.into_iter().map(|(name, _)| name).collect())
+}
+
+/// Returns the names in a directory, in byte order, and whether each may be a whiteout, which only a look at it can tell.
+pub(crate) fn entries(directory: BorrowedFd<'_>) -> Result<Vec<(Vec<u8>, bool)>, Errno> {
+    let mut entries = Vec::new();
     for entry in Dir::read_from(directory)? {
         let entry = entry?;
         let name = entry.file_name().to_bytes();
         if name != b"." && name != b".." {
-            names.push(name.to_owned());
+            let may_be = matches!(entry.file_type(), FileType::CharacterDevice | FileType::Unknown);
+            entries.push((name.to_owned(), may_be));
         }
     }
-    names.sort_unstable();
-    Ok(names)
+    entries.sort_unstable();
+    Ok(entries)
 }
 
 /// Names and values of extended attributes.

@@ -82,8 +82,12 @@ impl View {
         let mut names = BTreeSet::new();
         let mut hidden = BTreeSet::new();
         for (position, layer) in merged.iter().enumerate() {
-            for name in tree::names(layer.as_fd())? {
+            for (name, may_be_whiteout) in tree::entries(layer.as_fd())? {
                 if hidden.contains(&name) || names.contains(&name) {
+                    continue;
+                }
+                if !may_be_whiteout {
+                    names.insert(name);
                     continue;
                 }
                 // Only a layer above another can hide anything, but a whiteout is never shown itself.
