@@ -19,11 +19,10 @@ pub fn keep_small() {
 /// By default glibc extends the arena of a thread page by page: for a program that only ever grows, each page is a system
 /// call, during which no other thread can get a page. What is asked for and never touched costs nothing.
 pub fn grow_in_large_steps() {
-    const STEP: libc::c_int = 16 << 20;
     #[cfg(target_env = "gnu")]
     // SAFETY: mallopt takes two integers and touches only the allocator's own settings.
     unsafe {
-        libc::mallopt(libc::M_TOP_PAD, STEP);
+        libc::mallopt(libc::M_TOP_PAD, 16 << 20);
     }
 }
 
