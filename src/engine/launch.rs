@@ -1,5 +1,6 @@
 //! The last step before a container runs: everything it needs is gathered and handed to the runtime.
 
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -9,10 +10,17 @@ use super::api_sockets::stands_for_docker;
 use super::container::{Container, Record, Status};
 use super::mounts::MountPoint;
 use super::spec::{self, Places, SeccompChoice};
-use super::{Engine, EngineError, Result, image_part, logging, propagation};
+use super::{Engine, EngineError, Result, image_part, logging, networks, propagation};
 use crate::net::Sandbox;
 use crate::os::program;
 use crate::runtime::{self, Launch, Respawn, Root, RuntimeError, Seccomp};
+
+/// The files that tell a container of its network, and where it finds them: resolver, name, names.
+const FILES: [(&str, &str); 3] = [
+    ("resolv.conf", "/etc/resolv.conf"),
+    ("hostname", "/etc/hostname"),
+    ("hosts", "/etc/hosts"),
+];
 
 impl Engine {
     /// Starts a container's process.
@@ -30,12 +38,9 @@ impl Engine {
                 .map(|(user, network)| (Some(user), Some(network)))?,
             None => (None, None),
         };
-        let sandbox = self
-            .join_networks(container, network)
-            .await
-            .map_err(|cause| cause.while_attempting("failed to set up container networking"))?;
+        self.share_hostname(container);
         let record = container.record().clone();
-        let places = self.places(container, &record, &sandbox, &self.layers(&image))?;
+        let places = self.places(container, &record, &self.layers(&image))?;
         let spec = spec::build(&record, &places)?;
         let security = spec::security(&record.host)?;
         let root = Root::Overlay {
@@ -58,18 +63,57 @@ impl Engine {
             log: logging::kept(&record, container.log_path()),
             forward: logging::forward(&record)?,
             init: record.host.init.unwrap_or(false),
-            netns: sandbox.netns,
             userns,
-            fds: sandbox.fds.into_iter().chain(socket).collect(),
+            fds: socket.into_iter().collect(),
             engine_respawn: Some(self.respawn()),
             attached: container.take_attachments(),
             ..Launch::new(record.id.clone(), container.dir.clone(), spec, root)
         };
-        let live = self.runtime.start(launch).await.map_err(start_failure)?;
+        let live = if launch.userns.is_none() && networks::has_namespace(&record) {
+            self.launch_beside_network(container, launch).await?
+        } else {
+            // Who has ids of their own has a network that belongs to them; others, one that is there already.
+            let sandbox = self.join(container, network).await?;
+            let mut launch = launch;
+            launch.netns = sandbox.netns;
+            launch.fds.extend(sandbox.fds);
+            self.runtime.start(launch).await.map_err(start_failure)?
+        };
         for warning in live.warnings() {
             tracing::warn!(container = container.id, warning);
         }
         Ok(live)
+    }
+
+    /// Starts a container's process, its network being made meanwhile.
+    async fn launch_beside_network(&self, container: &Container, launch: Launch) -> Result<runtime::Container> {
+        let unborn = self.runtime.begin(launch).map_err(start_failure)?;
+        let joined = self.join(container, None).await.and_then(|sandbox| {
+            let missing = || EngineError::Start("the container's network has no namespace".to_owned());
+            Ok((sandbox.netns.ok_or_else(missing)?, sandbox.fds))
+        });
+        match joined {
+            Ok((netns, fds)) => unborn.go_on(netns, &fds).await.map_err(start_failure),
+            Err(cause) => {
+                unborn.give_up().await;
+                Err(cause)
+            }
+        }
+    }
+
+    /// Makes the container's network side, and writes its files.
+    async fn join(&self, container: &Container, namespace: Option<OwnedFd>) -> Result<Sandbox> {
+        let sandbox = self
+            .join_networks(container, namespace)
+            .await
+            .map_err(|cause| cause.while_attempting("failed to set up container networking"))?;
+        let files = &sandbox.files;
+        let texts = [&files.resolv_conf, &files.hostname, &files.hosts];
+        for ((name, _), text) in FILES.into_iter().zip(texts) {
+            let path = container.dir.join(name);
+            std::fs::write(&path, text).map_err(EngineError::file("cannot write", &path))?;
+        }
+        Ok(sandbox)
     }
 
     /// Refuses what cannot be mounted any more, and makes missing sources of binds that want it.
@@ -95,17 +139,11 @@ impl Engine {
         Ok(())
     }
 
-    fn places(&self, container: &Container, record: &Record, sandbox: &Sandbox, layers: &[PathBuf]) -> Result<Places> {
+    fn places(&self, container: &Container, record: &Record, layers: &[PathBuf]) -> Result<Places> {
         let host = &record.host;
         let mut places = Places::default();
-        for (name, text, inside) in [
-            ("resolv.conf", &sandbox.files.resolv_conf, "/etc/resolv.conf"),
-            ("hostname", &sandbox.files.hostname, "/etc/hostname"),
-            ("hosts", &sandbox.files.hosts, "/etc/hosts"),
-        ] {
-            let path = container.dir.join(name);
-            std::fs::write(&path, text).map_err(EngineError::file("cannot write", &path))?;
-            places.files.push((path, inside));
+        for (name, inside) in FILES {
+            places.files.push((container.dir.join(name), inside));
         }
         let all: Vec<PathBuf> = [container.dir.join("upper")]
             .into_iter()

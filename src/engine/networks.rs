@@ -181,6 +181,12 @@ impl Networks {
     }
 }
 
+/// Returns whether a container gets a network namespace of its own, with networks in it.
+pub(super) fn has_namespace(record: &Record) -> bool {
+    let mode = record.host.network_mode.as_str();
+    !record.config.network_disabled && !matches!(mode, "host" | "none") && !mode.starts_with("container:")
+}
+
 /// Turns the network's errors into the engine's.
 pub fn failure(cause: NetError) -> EngineError {
     let text = super::error::chain(&cause);
@@ -414,7 +420,6 @@ impl Engine {
     pub(super) async fn join_networks(&self, container: &Container, namespace: Option<OwnedFd>) -> Result<Sandbox> {
         // What an earlier start left behind must not stand in the way.
         self.networks.net.release(&container.id).await;
-        self.share_hostname(container);
         let record = container.record().clone();
         let mut ids = IndexMap::new();
         for name in record.networks.keys() {
@@ -511,7 +516,8 @@ impl Engine {
     }
 
     /// Gives a container on another one's network that one's name, as Docker does.
-    fn share_hostname(&self, container: &Container) {
+    /// Gives a container the name of the one whose network it has.
+    pub(super) fn share_hostname(&self, container: &Container) {
         let other = container
             .record()
             .host

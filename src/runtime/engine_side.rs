@@ -80,6 +80,21 @@ impl Runtime {
 
     /// Starts a container and returns once the user's process runs in it.
     pub async fn start(&self, launch: Launch) -> Result<Container, RuntimeError> {
+        self.beget(launch, None)?.born().await
+    }
+
+    /// Begins to start a container whose network namespace and descriptors to keep are being made: what needs neither
+    /// is done meanwhile.
+    pub fn begin(&self, launch: Launch) -> Result<Unborn, RuntimeError> {
+        let (word, theirs) = socket::message_pair().map_err(RuntimeError::Socket)?;
+        Ok(Unborn {
+            shim: self.beget(launch, Some(&theirs))?,
+            word,
+        })
+    }
+
+    /// Has a shim made for a container; `later` is what its network namespace comes by, if it comes later.
+    fn beget(&self, launch: Launch, later: Option<&OwnedFd>) -> Result<NewShim, RuntimeError> {
         let dir = launch.dir.clone();
         let directory_error = |source| RuntimeError::Directory {
             path: dir.clone(),
@@ -93,7 +108,7 @@ impl Runtime {
         queue_descriptors(&ours, &launch.fds).map_err(RuntimeError::Send)?;
         queue_attachments(&ours, &launch.attached).map_err(RuntimeError::Send)?;
 
-        let shim = self.shim_plan(&launch, filter.is_some());
+        let shim = self.shim_plan(&launch, filter.is_some(), later.is_some());
         let shim = plan_file("shim", &shim)?;
         let (netns, userns) = (launch.netns, launch.userns);
         let init = plan_file(
@@ -110,16 +125,15 @@ impl Runtime {
             .transpose()?;
         let mut descriptors = vec![theirs.as_fd(), shim.as_fd(), init.as_fd()];
         descriptors.extend(filter.as_ref().map(AsFd::as_fd));
-        descriptors.extend(netns.as_ref().map(AsFd::as_fd));
+        descriptors.extend(later.or(netns.as_ref()).map(AsFd::as_fd));
         descriptors.extend(userns.as_ref().map(AsFd::as_fd));
         self.request(&ZygoteRequest::Shim, &descriptors)?;
-        drop(theirs);
-
-        let (sender, started) = oneshot::channel();
-        let cgroup = self.cgroup(&id, parent.as_deref());
-        let connection = Connection::open(ours, Some(sender), bury(id, launch.dir.clone(), cgroup.clone()))?;
-        let state = started.await.map_err(|_| RuntimeError::ShimGone)??;
-        Ok(Container::new(launch.dir, state, cgroup, connection))
+        Ok(NewShim {
+            cgroup: self.cgroup(&id, parent.as_deref()),
+            id,
+            dir: launch.dir,
+            socket: ours,
+        })
     }
 
     /// Finds a container that an earlier engine started, with the cgroup parent it was launched with.
@@ -237,7 +251,8 @@ impl Runtime {
         asked.map_or_else(|| format!("compose-{}", self.inner.config.instance), str::to_owned)
     }
 
-    fn shim_plan(&self, launch: &Launch, has_seccomp: bool) -> ShimPlan {
+    fn shim_plan(&self, launch: &Launch, has_seccomp: bool, awaits_netns: bool) -> ShimPlan {
+        let has_netns = awaits_netns || launch.netns.is_some();
         ShimPlan {
             stdin_open: launch.stdin_open,
             stdin_once: launch.stdin_once,
@@ -245,14 +260,14 @@ impl Runtime {
             forward: launch.forward.clone(),
             respawn: launch.engine_respawn.clone(),
             has_seccomp,
-            has_netns: launch.netns.is_some(),
+            awaits_netns,
             has_userns: launch.userns.is_some(),
             ..ShimPlan::of(
                 &launch.spec,
                 launch.id.clone(),
                 launch.dir.clone(),
                 self.cgroup_parent(launch.cgroup_parent.as_deref()),
-                launch.netns.is_some(),
+                has_netns,
             )
         }
     }
@@ -319,6 +334,63 @@ impl Runtime {
             socket: Some(ours),
             child,
         })
+    }
+}
+
+/// A shim that was just made.
+#[derive(Debug)]
+struct NewShim {
+    id: String,
+    dir: PathBuf,
+    cgroup: Cgroup,
+    socket: OwnedFd,
+}
+
+impl NewShim {
+    /// Waits until the user's process runs.
+    async fn born(self) -> Result<Container, RuntimeError> {
+        let (sender, started) = oneshot::channel();
+        let bury = bury(self.id, self.dir.clone(), self.cgroup.clone());
+        let connection = Connection::open(self.socket, Some(sender), bury)?;
+        let state = started.await.map_err(|_| RuntimeError::ShimGone)??;
+        Ok(Container::new(self.dir, state, self.cgroup, connection))
+    }
+}
+
+/// A container that waits for its network. Dropped, it comes to nothing.
+#[derive(Debug)]
+pub struct Unborn {
+    shim: NewShim,
+    word: OwnedFd,
+}
+
+impl Unborn {
+    /// Gives the container its network namespace and what to keep for the engine, and returns once the user's process
+    /// runs in it.
+    pub async fn go_on(self, netns: OwnedFd, fds: &[(String, OwnedFd)]) -> Result<Container, RuntimeError> {
+        let sent = queue_descriptors(&self.shim.socket, fds)
+            .and_then(|()| socket::send(&self.word, b"netns", &[netns.as_fd()]));
+        match sent {
+            // A shim that could not go on hangs up, and has said why.
+            Err(error) if !matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset) => {
+                self.give_up().await;
+                return Err(RuntimeError::Send(error));
+            }
+            _ => {}
+        }
+        let Self { shim, word } = self;
+        drop(word);
+        shim.born().await
+    }
+
+    /// Returns once nothing is left of it.
+    pub async fn give_up(self) {
+        let Self { shim, word } = self;
+        drop(word);
+        if let Ok(container) = shim.born().await {
+            // It had its word already.
+            let _ = container.kill(libc::SIGKILL).await;
+        }
     }
 }
 

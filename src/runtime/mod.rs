@@ -40,7 +40,7 @@ mod zygote;
 
 pub use cgroup::{BlockStats, Stats};
 pub use container::{Adoption, Container, Exec, ExecHandle};
-pub use engine_side::Runtime;
+pub use engine_side::{Runtime, Unborn};
 pub use error::RuntimeError;
 pub use launch::{
     AttachOptions, ExecSpec, ExitRecord, Forward, Launch, Log, Respawn, Root, RuntimeConfig, Seccomp, SyslogAddress,

@@ -85,6 +85,9 @@ pub struct ShimPlan {
     pub has_seccomp: bool,
     /// Whether a network namespace is among the descriptors.
     pub has_netns: bool,
+    /// Whether a socket stands in its place, which it comes by later: all that needs none is made ready meanwhile.
+    #[serde(default)]
+    pub awaits_netns: bool,
     /// Whether a user namespace is among the descriptors.
     #[serde(default)]
     pub has_userns: bool,
@@ -140,6 +143,7 @@ impl ShimPlan {
             }),
             has_seccomp: false,
             has_netns,
+            awaits_netns: false,
             has_userns: false,
             user_namespace,
             maps_ids: outside::maps_ids(spec),

@@ -69,18 +69,30 @@ pub fn run(single: SingleThreaded, layout: &Layout, inheritance: Inheritance) ->
         engine,
         plan,
         init,
-        rest,
+        mut rest,
     } = inheritance;
+    let mut word = None;
     let started = memfd::read_all(&plan)
         .and_then(|plan| Ok(serde_json::from_slice::<ShimPlan>(&plan)?))
         .map_err(|error| error.to_string())
         .and_then(|read| {
             drop(plan);
-            Shim::start(single, layout, read, &engine, init, rest)
+            let place = usize::from(read.has_seccomp);
+            if read.awaits_netns && place < rest.len() {
+                word = Some(rest.remove(place));
+            }
+            Shim::start(single, layout, read, &engine, init, rest, word.as_ref())
         });
     match started {
-        Ok(shim) => shim.live(engine),
+        Ok(shim) => {
+            drop(word);
+            shim.live(engine)
+        }
         Err(text) => {
+            // With the end of this, the engine has said all it is going to say.
+            if let Some(word) = word {
+                while let Ok(Some(_)) = socket::receive(&word) {}
+            }
             // What was queued for a container that never came must be read: the kernel answers a socket closed over
             // unread messages with a reset, and the reason would be lost.
             let _ = rustix::io::ioctl_fionbio(&engine, true);
@@ -148,6 +160,7 @@ impl Shim {
         engine: &OwnedFd,
         init: OwnedFd,
         rest: Vec<OwnedFd>,
+        word: Option<&OwnedFd>,
     ) -> Result<Self, String> {
         let failed = |attempt: &str| {
             let attempt = attempt.to_owned();
@@ -162,7 +175,11 @@ impl Shim {
         let signals = signal::descriptor(&[libc::SIGCHLD]).map_err(failed("watch for signals"))?;
         let mut rest = rest.into_iter();
         let filter = if plan.has_seccomp { rest.next() } else { None };
-        let netns = if plan.has_netns { rest.next() } else { None };
+        let mut netns = if plan.has_netns && word.is_none() {
+            rest.next()
+        } else {
+            None
+        };
         let userns = if plan.has_userns { rest.next() } else { None };
 
         let warn = |text: String| {
@@ -172,6 +189,19 @@ impl Shim {
         cgroup.create(warn);
         if let Some(resources) = plan.resources.take() {
             cgroup::apply(&cgroup, &resources, warn);
+        }
+        let undo = || {
+            cgroup.kill();
+            cgroup.remove();
+            let _ = fs::remove_file(plan.dir.join(protocol::SOCKET));
+        };
+        if let Some(word) = word {
+            let message = socket::receive(word).ok().flatten();
+            netns = message.and_then(|mut message| message.descriptors.pop());
+            if netns.is_none() {
+                undo();
+                return Err("the container has got no network namespace".to_owned());
+            }
         }
         let what = First {
             plan: &plan,
@@ -184,9 +214,7 @@ impl Shim {
             course: Course::Supervised,
         };
         let Born { child, pump, warnings } = birth::first(&single, what).map_err(|error| {
-            cgroup.kill();
-            cgroup.remove();
-            let _ = fs::remove_file(plan.dir.join(protocol::SOCKET));
+            undo();
             error.text()
         })?;
         warnings.into_iter().for_each(warn);

@@ -1,9 +1,10 @@
 //! Starting, ending, watching, and what remains when one of the watchers is killed.
 
 use std::fs;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
+use compose::os::netns;
 use compose::runtime::{Adoption, AttachOptions, Log, Respawn, Runtime};
 use tokio::io::AsyncReadExt;
 
@@ -21,6 +22,68 @@ async fn a_command_runs_and_its_output_is_logged() {
     assert_eq!(entries[0], ("stdout".to_owned(), "hello\n".to_owned()));
     assert_eq!(entries[1], ("stderr".to_owned(), "oops\n".to_owned()));
     assert!(record.started <= record.finished);
+}
+
+/// Makes a network namespace.
+fn network_namespace() -> OwnedFd {
+    let make = || {
+        netns::unshare().expect("a namespace");
+        netns::current().expect("a namespace")
+    };
+    std::thread::spawn(make).join().expect("a thread")
+}
+
+#[tokio::test]
+async fn a_container_waits_for_its_network_or_comes_to_nothing() {
+    let Some(runtime) = runtime() else { return };
+    let place = Box::new();
+    let command = "readlink /proc/self/ns/net; ls /sys/class/net";
+    let unborn = runtime.begin(place.launch(command)).expect("it begins");
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    assert_eq!(place.log(), "", "it waits");
+    let (kept, other) = std::os::unix::net::UnixStream::pair().expect("a descriptor");
+    let namespace = network_namespace();
+    let inode = rustix::fs::fstat(&namespace).expect("a namespace").st_ino;
+    let fds = [("kept".to_owned(), kept.into())];
+    let container = within(unborn.go_on(namespace, &fds)).await.expect("it starts");
+    assert_eq!(within(container.wait()).await.code, 0);
+    assert_eq!(place.log(), format!("net:[{inode}]\nlo\n"));
+    drop((container, fds, other));
+    assert_clean(&place).await;
+
+    // Its network cannot be made.
+    let unborn = runtime.begin(place.launch("echo never")).expect("it begins");
+    within(unborn.give_up()).await;
+    assert_clean(&place).await;
+    assert_eq!(place.log(), format!("net:[{inode}]\nlo\n"));
+
+    // It cannot be made itself: the reason is told, whatever was sent meanwhile.
+    for pause in [0, 50] {
+        let mut launch = place.launch("echo never");
+        launch.log = Log::JsonFile {
+            path: place.path("nowhere/log"),
+            max_size: None,
+            max_files: 1,
+        };
+        let unborn = runtime.begin(launch).expect("it begins");
+        tokio::time::sleep(Duration::from_millis(pause)).await;
+        let (kept, _other) = std::os::unix::net::UnixStream::pair().expect("a descriptor");
+        let fds = [("kept".to_owned(), kept.into())];
+        let failed = within(unborn.go_on(network_namespace(), &fds)).await;
+        let text = failed.expect_err("it has no log").to_string();
+        assert!(text.contains("failed to initialize logging driver"), "{text}");
+        assert_clean(&place).await;
+    }
+
+    // Whoever began it is gone; its place is free again.
+    drop(runtime.begin(place.launch("echo never")).expect("it begins"));
+    assert_eq!(place.run("echo again").await.0.code, 0);
+    assert!(
+        place.log().ends_with("again\n") && !place.log().contains("never"),
+        "{}",
+        place.log()
+    );
+    assert_clean(&place).await;
 }
 
 #[tokio::test]
