@@ -33,6 +33,8 @@ use respawn::Watch;
 
 /// How long output is waited for once every process has been killed.
 const GRACE: Duration = Duration::from_secs(2);
+/// How long a container runs before its shim settles down to wait: one that ends sooner would only be slowed down.
+const SETTLED: Duration = Duration::from_secs(1);
 /// How long those attached may take to read what is left for them.
 const PATIENCE: Duration = Duration::from_secs(120);
 
@@ -250,10 +252,14 @@ impl Shim {
             self.hear(0);
         }
         tell(&self.engines[0], &Report::Started(self.state()), &[]);
-        crate::os::memory::trim();
-        crate::os::memory::release_code();
+        let mut restless = Some(Instant::now() + SETTLED);
         loop {
-            let ready = self.wait();
+            let ready = self.wait(restless);
+            if restless.is_some_and(|until| Instant::now() >= until) && self.ended.is_none() {
+                restless = None;
+                crate::os::memory::trim();
+                crate::os::memory::release_code();
+            }
             for (token, flags) in ready {
                 self.handle(token, flags);
             }
@@ -290,8 +296,8 @@ impl Shim {
         ready.is_ok_and(|ready| ready > 0) && descriptors[0].revents() == PollFlags::IN
     }
 
-    /// Waits until there is something to do, and returns what.
-    fn wait(&self) -> Vec<(Token, PollFlags)> {
+    /// Waits until there is something to do or a moment has come, and returns what there is.
+    fn wait(&self, moment: Option<Instant>) -> Vec<(Token, PollFlags)> {
         let mut tokens = vec![Token::Signals];
         let mut descriptors = vec![PollFd::new(&self.signals, PollFlags::IN)];
         if let Some(listener) = &self.listener {
@@ -315,6 +321,7 @@ impl Shim {
         let deadline = self
             .announced
             .or(self.ended.as_ref().map(|(_, deadline)| *deadline))
+            .or(moment)
             .map(|deadline| deadline.saturating_duration_since(Instant::now()));
         let rest = self.watch.rest().filter(|_| self.engines.is_empty());
         let timeout = deadline.into_iter().chain(rest).min().map(|rest| Timespec {
