@@ -360,7 +360,9 @@ impl Firewall {
         } else {
             batch.create_table();
             if !inner.exists {
-                for chain in CHAINS {
+                // Every packet of the machine's goes through a chain, even one without rules.
+                let is_wanted = |chain: &Chain| chain.name != WAY_OUT.name || !self.gates.is_empty();
+                for chain in CHAINS.into_iter().filter(is_wanted) {
                     batch.create_chain(chain);
                 }
             }
