@@ -503,7 +503,7 @@ pub fn platform_of<'b>(service: &'b Service, build: &'b Build) -> &'b str {
         several => several
             .iter()
             .find(|platform| **platform == host)
-            .map_or(given.unwrap_or_default(), |it| it),
+            .map_or(given.unwrap_or_default(), String::as_str),
     }
 }
 

@@ -44,6 +44,7 @@ impl Context {
     pub fn load_project(&self, services: &[String]) -> Result<Loaded, CommandError> {
         let options = LoadOptions {
             services: services.to_vec(),
+            find_places: true,
             ..self.load_options()
         };
         self.load_with(&options)
@@ -53,6 +54,7 @@ impl Context {
     pub fn load_to_run(&self, services: &[String]) -> Result<Loaded, CommandError> {
         let options = LoadOptions {
             services: services.to_vec(),
+            find_places: true,
             // Other engines know more, or say so themselves; who reads docker compose's lines expects no others.
             find_without_effect: self.engine_choice()? == EngineChoice::Embedded && !self.terse,
             ..self.load_options()

@@ -205,7 +205,7 @@ impl<'o> Loader<'o> {
             .resolve_labels(&mut project, &mut self.warnings)
             .map_err(|error| of_service(error, "label_file", &root))?;
         self.select(&mut project)?;
-        project.places = places(&root, &self.sources);
+        project.places = places(&root, &self.sources, self.options.find_places);
         let without_effect = match self.options.find_without_effect {
             true => without_effect::find(&root, &project),
             false => Vec::new(),

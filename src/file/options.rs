@@ -38,6 +38,8 @@ pub struct LoadOptions {
     pub resolve_environment: bool,
     /// Whether attributes are looked for that have no effect in the built-in engine.
     pub find_without_effect: bool,
+    /// Whether it is found out where those attributes are written that an engine may refuse.
+    pub find_places: bool,
     /// Whether files on other machines may be fetched; otherwise only those are read that were fetched before.
     pub fetch: bool,
     /// Who fetches them from registries.
@@ -63,6 +65,7 @@ impl LoadOptions {
             check_consistency: true,
             resolve_environment: true,
             find_without_effect: false,
+            find_places: false,
             fetch: false,
             registry: None,
         }

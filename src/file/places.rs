@@ -6,8 +6,8 @@ use crate::yaml::{Mapping, Node, Sources, Span};
 /// Attributes of services whose places are kept as they are. Others are looked into.
 const KEPT: [&str; 5] = ["image", "restart", "storage_opt", "deploy", "build"];
 
-/// Returns the places of a project's attributes.
-pub(super) fn places(root: &Node, sources: &Sources) -> Places {
+/// Returns the places of a project's attributes: those of limits on memory, and all others where an engine is asked.
+pub(super) fn places(root: &Node, sources: &Sources, all: bool) -> Places {
     let mut places = Places::default();
     let shown = |span: Span| {
         let (line, column) = sources.position(span);
@@ -21,6 +21,9 @@ pub(super) fn places(root: &Node, sources: &Sources) -> Places {
         };
         if let Some(limit) = service.get("mem_limit").or_else(memory) {
             places.insert(&owner, Places::MEMORY, shown(limit.span));
+        }
+        if !all {
+            continue;
         }
         for kept in KEPT {
             if let Some(node) = service.get(kept) {
@@ -53,7 +56,7 @@ pub(super) fn places(root: &Node, sources: &Sources) -> Places {
             }
         }
     }
-    for (name, volume) in section(root, "volumes") {
+    for (name, volume) in section(root, "volumes").filter(|_| all) {
         if let Some(options) = volume.get("driver_opts") {
             places.insert(&format!("volumes.{name}"), "driver_opts", shown(options.span));
         }
