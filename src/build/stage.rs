@@ -478,8 +478,8 @@ impl Build {
 
     /// Returns the directories of a stage's layers, top first.
     pub fn directories(&self, state: &State) -> Vec<PathBuf> {
-        let layers = state.layers.iter().rev();
-        let mut directories: Vec<PathBuf> = layers.map(|layer| self.request.store.layer_directory(layer)).collect();
+        let layers = state.layers.iter().rev().map(String::as_str);
+        let mut directories = self.request.store.layer_directories(layers);
         let below = state.directory.iter();
         directories.extend(below.flat_map(|directory| self.request.store.directory_dirs(directory)));
         directories

@@ -282,10 +282,18 @@ impl Store {
         Ok(())
     }
 
+    /// Returns the directories of layers, top first. Of a layer that is there twice, as two steps leave it that changed nothing,
+    /// the upper one is what counts: it has all that the lower one has, and overlayfs takes no directory twice.
+    pub fn layer_directories<'l>(&self, top_first: impl Iterator<Item = &'l str>) -> Vec<PathBuf> {
+        let mut seen = BTreeSet::new();
+        let once = top_first.filter(|layer| seen.insert(*layer));
+        once.map(|layer| self.layer_directory(layer)).collect()
+    }
+
     /// Returns the directories to mount for an image, top first. The last one may be a directory of this machine.
     pub fn layer_dirs(&self, image: &Image) -> Vec<PathBuf> {
         let layers = image.layers.iter().rev();
-        let mut directories: Vec<PathBuf> = layers.map(|layer| self.layer_directory(&layer.diff_id)).collect();
+        let mut directories = self.layer_directories(layers.map(|layer| layer.diff_id.as_str()));
         directories.extend(
             image
                 .directory

@@ -94,3 +94,30 @@ fn the_first_build_that_fails_ends_the_others() {
         "what is built on another one has to wait for it: {said}"
     );
 }
+
+#[test]
+fn an_image_may_have_the_same_layer_twice() {
+    let Some(project) = project(
+        "services:
+  app:
+    build:
+      network: none
+      dockerfile_inline: |
+        FROM busybox:latest
+        RUN true 1
+        RUN true 2
+        RUN mkdir /a && echo one > /a/one
+        RUN rm -r /a
+        RUN mkdir /a && echo one > /a/one
+        RUN true 3
+        RUN cat /a/one > /seen
+    command: [cat, /seen, /a/one]
+    network_mode: none
+",
+    ) else {
+        return;
+    };
+    project.succeed(&["build"]);
+    assert_eq!(project.succeed(&["run", "--rm", "-T", "app"]), "one\none\n");
+    project.succeed(&["down"]);
+}
