@@ -224,7 +224,7 @@ mod tests {
         );
         assert_eq!(
             of(8),
-            "\"\u{18}\n\u{8}registry\u{12}\u{c}\n\u{3}ref\u{12}\u{5}r/x*\u{13}\n\u{5}local\u{12}\u{a}\n\u{3}src\u{12}\u{3}/c"
+            "\"\u{16}\n\u{8}registry\u{12}\n\n\u{3}ref\u{12}\u{3}r/x*\u{12}\n\u{5}local\u{12}\t\n\u{3}src\u{12}\u{2}/c"
         );
         assert_eq!(of(13), "\n\u{4}moby\u{12}\u{f}\n\u{4}name\u{12}\u{7}a:1,b:2");
     }
