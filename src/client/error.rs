@@ -86,7 +86,11 @@ impl ClientError {
 
     /// Returns whether the engine does not know what was asked for.
     pub fn is_not_found(&self) -> bool {
-        self.status() == Some(404)
+        match self {
+            // Podman's word for a container that went while it looked.
+            Self::Refused { status: 500, message } => message.trim_end().ends_with("no such container"),
+            _ => self.status() == Some(404),
+        }
     }
 
     /// Returns whether the engine's state forbids the request: in use, already there, already going away.
@@ -139,6 +143,12 @@ mod tests {
         assert_eq!(error.to_string(), "Error response from daemon: No such container: x");
         assert!(error.is_not_found());
         assert!(!error.is_not_modified());
+        let gone = |message: &str| ClientError::Refused {
+            status: 500,
+            message: message.into(),
+        };
+        assert!(gone("no container with ID x found in database: no such container").is_not_found());
+        assert!(!gone("no such container runtime").is_not_found());
     }
 
     #[test]

@@ -6,14 +6,24 @@ use serde_json::Value;
 use super::events::percent_encode;
 use super::{ClientError, Engine};
 
+/// How often a list is asked for that cannot be made: each time it is another container that goes meanwhile.
+const LISTINGS: usize = 10;
+
 impl Engine {
     /// Returns the containers that have all the labels, given as `name` or `name=value`; with `all` those that do not
     /// run as well.
     pub async fn containers(&self, labels: &[String], all: bool) -> Result<Vec<ContainerSummary>, ClientError> {
         let filters = serde_json::json!({"label": labels}).to_string();
         let path = format!("/containers/json?all={all}&filters={}", percent_encode(&filters));
-        let list: Vec<Value> = self.ask(http::Method::GET, &path, None).await?;
-        read(list).map_err(ClientError::Answer)
+        let mut tries = 1;
+        loop {
+            match self.ask::<Vec<Value>>(http::Method::GET, &path, None).await {
+                Ok(list) => return read(list).map_err(ClientError::Answer),
+                // A container, be it another project's, goes while Podman makes its list.
+                Err(error) if error.is_not_found() && tries < LISTINGS => tries += 1,
+                Err(error) => return Err(error),
+            }
+        }
     }
 }
 
