@@ -75,6 +75,19 @@ impl CommandError {
         self
     }
 
+    /// Leaves out what only our engine adds to Docker's own words: who holds a port that is taken.
+    #[must_use]
+    pub fn terse(self) -> Self {
+        let text = self.text().unwrap_or_default();
+        match text.rsplit_once(" (held by ") {
+            Some((before, holder)) if holder.ends_with(')') => Self {
+                error: Some(before.into()),
+                ..self
+            },
+            _ => self,
+        }
+    }
+
     /// Returns the exit status that goes with the kind.
     pub fn exit_code(&self) -> ExitCode {
         match self.kind {
@@ -123,5 +136,24 @@ impl<E: Error + Send + Sync + 'static> From<E> for CommandError {
             error: Some(Box::new(error)),
             hints: Vec::new(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_holds_a_port_is_not_for_programs() {
+        let terse = |text: &str| CommandError::message(text).terse().text().unwrap_or_default();
+        assert_eq!(
+            terse("Bind for 0.0.0.0:80 failed: port is already allocated (held by container p-web-1)"),
+            "Bind for 0.0.0.0:80 failed: port is already allocated"
+        );
+        assert_eq!(
+            terse("address already in use (held by process 7 (nc))"),
+            "address already in use"
+        );
+        assert_eq!(terse("no such service: web"), "no such service: web");
     }
 }

@@ -181,6 +181,7 @@ fn dispatch(program: &str, arguments: &[String]) -> Result<ExitCode, CommandErro
             report(&error, true);
             Ok(error.exit_code())
         }
+        Err(error) if context.terse => Err(error.terse()),
         result => result,
     }
 }
