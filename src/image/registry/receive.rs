@@ -9,16 +9,14 @@ use tokio::sync::mpsc;
 
 use super::RegistryError;
 use crate::image::ImageError;
-use crate::image::archive::Descriptor;
-use crate::image::digest::HashingWriter;
-use crate::image::layers::{self, Compression, Unfinished};
+use crate::image::archive::{self, Descriptor};
+use crate::image::digest::HashingReader;
+use crate::image::layers;
 use crate::image::store::{Blob, LayerInfo, Store};
 
 /// How much is handed on at once, and how many of those may wait.
 const PIECE: usize = 256 * 1024;
 const PIECES: usize = 4;
-/// How many chunks of the network's may wait to be kept.
-const CHUNKS: usize = 32;
 
 impl Store {
     /// Unpacks a layer while it arrives, and keeps what arrived.
@@ -31,38 +29,15 @@ impl Store {
         let mut spool = self.blob_file()?;
         let path = spool.path().to_owned();
         let reading = || ImageError::file("read the download of", &path);
-        let (keep, kept) = sync_channel(CHUNKS);
-        let (read, written) = std::thread::scope(|scope| {
-            let spool = &mut spool;
-            let keeping = scope.spawn(move || keep_chunks(kept, spool));
-            let read = self.unpack_arriving(diff_id, Arriving::new(receive, layer.size, keep));
-            let written = keeping.join();
-            (read, written.unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+        let mut arriving = HashingReader::new(archive::Tee {
+            from: Arriving {
+                receive,
+                chunk: Bytes::new(),
+                left: layer.size,
+            },
+            to: &mut spool,
         });
-        // Nothing is read to its end that cannot be kept.
-        let (actual, size) = written.map_err(ImageError::file("write", &path))?;
-        let (compression, unpacked) = read.map_err(reading())?;
-        // Wrong bytes also fail to unpack; that they are wrong is the better thing to say.
-        if actual != layer.digest && size >= layer.size {
-            return Err(RegistryError::LayerVerification(layer.digest.clone()).into());
-        }
-        let unfinished = unpacked?;
-        self.keep_blob(spool, &actual)?;
-        let blob = Blob {
-            digest: actual,
-            size,
-            media_type: compression.media_type().to_owned(),
-        };
-        self.finish(unfinished, Some(blob))
-    }
-
-    /// Decompresses and unpacks what arrives, to its end.
-    fn unpack_arriving(
-        &self,
-        diff_id: &str,
-        mut arriving: Arriving,
-    ) -> io::Result<(Compression, Result<Unfinished, ImageError>)> {
-        let (compression, tar) = layers::decompress(&mut arriving)?;
+        let (compression, tar) = layers::decompress(&mut arriving).map_err(reading())?;
         let (send, pieces) = sync_channel(PIECES);
         let unpacked = std::thread::scope(|scope| {
             let unpacking = scope.spawn(move || self.unpack(Pieces::new(pieces), Some(diff_id)));
@@ -72,22 +47,21 @@ impl Store {
                 .join()
                 .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
         });
-        // What follows the end of the compressed data belongs to the layer as well.
-        while arriving.next_chunk()? {}
-        Ok((compression, unpacked))
+        let (actual, size) = arriving.finish().map_err(reading())?;
+        // Wrong bytes also fail to unpack; that they are wrong is the better thing to say.
+        if actual != layer.digest && size >= layer.size {
+            return Err(RegistryError::LayerVerification(layer.digest.clone()).into());
+        }
+        let unfinished = unpacked?;
+        spool.flush().map_err(ImageError::file("write", &path))?;
+        self.keep_blob(spool, &actual)?;
+        let blob = Blob {
+            digest: actual,
+            size,
+            media_type: compression.media_type().to_owned(),
+        };
+        self.finish(unfinished, Some(blob))
     }
-}
-
-/// Writes and digests what arrives, beside who decompresses it. Returns the digest and the length. Whoever hands chunks on
-/// learns of a failure by the end of the channel.
-fn keep_chunks(kept: Receiver<Bytes>, spool: &mut impl io::Write) -> io::Result<(String, u64)> {
-    let mut writer = HashingWriter::new(spool);
-    for chunk in kept {
-        writer.write_all(&chunk)?;
-    }
-    writer.flush()?;
-    let (_, digest, length) = writer.finish();
-    Ok((digest, length))
 }
 
 type Piece = io::Result<Vec<u8>>;
@@ -143,51 +117,28 @@ impl Read for Pieces {
     }
 }
 
-/// A download as something to read from another thread. All that arrives is handed on to be kept.
+/// A download as something to read from another thread.
 struct Arriving {
     receive: mpsc::Receiver<Bytes>,
     chunk: Bytes,
     /// How many bytes the manifest says are still to come: more than that is not what was asked for.
     left: u64,
-    keep: SyncSender<Bytes>,
-}
-
-impl Arriving {
-    fn new(receive: mpsc::Receiver<Bytes>, size: u64, keep: SyncSender<Bytes>) -> Self {
-        Self {
-            receive,
-            chunk: Bytes::new(),
-            left: size,
-            keep,
-        }
-    }
-
-    /// Waits for the next chunk; returns whether there was one.
-    fn next_chunk(&mut self) -> io::Result<bool> {
-        let Some(chunk) = self.receive.blocking_recv() else {
-            return Ok(false);
-        };
-        let left = self.left.checked_sub(chunk.len() as u64);
-        // Once there were too many, nothing more is taken.
-        self.left = left.unwrap_or(0);
-        left.ok_or_else(|| io::Error::other("more bytes than the manifest says"))?;
-        self.chunk = chunk.clone();
-        let kept = self.keep.send(chunk);
-        // Why it is not kept any more, says who kept it.
-        kept.map_err(|_| io::Error::other("the download is not kept"))?;
-        Ok(true)
-    }
 }
 
 impl Read for Arriving {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         while self.chunk.is_empty() {
-            if !self.next_chunk()? {
-                return Ok(0);
+            match self.receive.blocking_recv() {
+                Some(chunk) => self.chunk = chunk,
+                None => return Ok(0),
             }
         }
         let count = buffer.len().min(self.chunk.len());
         buffer[..count].copy_from_slice(&self.chunk.split_to(count));
+        self.left = self
+            .left
+            .checked_sub(count as u64)
+            .ok_or_else(|| io::Error::other("more bytes than the manifest says"))?;
         Ok(count)
     }
 }
