@@ -12,7 +12,7 @@ use super::containers::{self, OneOff, id};
 use super::hijacked::{self, Connection, Ending};
 use super::{CommandError, Context};
 use crate::client::Engine;
-use crate::client::events::percent_encode;
+use crate::percent;
 use crate::ui::terminal::DetachKeys;
 
 /// Attach local standard input, output, and error streams to a service's running container
@@ -77,7 +77,7 @@ pub async fn run(args: Args, context: &Context) -> Result<ExitCode, CommandError
     let config = inspected.config.unwrap_or_default();
     let tty = config.tty == Some(true);
     let stdin = !args.no_stdin && config.open_stdin == Some(true);
-    let keys = percent_encode(args.detach_keys.as_deref().unwrap_or_default());
+    let keys = percent::encoded(args.detach_keys.as_deref().unwrap_or_default());
     let path = format!(
         "/containers/{id}/attach?stream=1&stdin={}&stdout=1&stderr=1&detachKeys={keys}",
         u8::from(stdin)

@@ -18,9 +18,9 @@ use super::lifecycle::interruptible;
 use super::watch::{Args, until_interrupted, up};
 use super::watching::{Journal, Voice, Watching};
 use super::{CommandError, Context, plugin};
-use crate::client::events::percent_encode;
 use crate::client::{ClientError, Engine, EngineChoice, EngineKind};
 use crate::engine::watches::{Home, Record, Report, Standing, Watched};
+use crate::percent;
 use crate::ui::{stream, table};
 use crate::watch::Rules;
 
@@ -269,7 +269,7 @@ pub async fn end_with(context: &Context, engine: &Engine, project: &str) -> Resu
 async fn end(engine: &Engine, home: &Home) -> Result<(), CommandError> {
     match engine.kind() {
         EngineKind::Embedded => {
-            let path = format!("/compose/watches/{}", percent_encode(home.project()));
+            let path = format!("/compose/watches/{}", percent::encoded(home.project()));
             engine.request(Method::DELETE, &path, None).await?;
         }
         EngineKind::Foreign => {
@@ -303,7 +303,7 @@ async fn standing(
     method: Method,
     body: Option<serde_json::Value>,
 ) -> Result<Standing, ClientError> {
-    let path = format!("/compose/watches/{}", percent_encode(project));
+    let path = format!("/compose/watches/{}", percent::encoded(project));
     engine.ask(method, &path, body).await
 }
 

@@ -16,11 +16,11 @@ use super::commit::split_tag;
 use super::lifecycle::separator;
 use super::{CommandError, Context};
 use crate::build::context::{Context as BuildContext, ContextError};
-use crate::client::events::percent_encode;
 use crate::client::stream::{JsonLines, UploadError};
 use crate::client::{ClientError, Engine, EngineKind, labels};
 use crate::image::sha256;
 use crate::model::{Build, Dependencies, Project, Service};
+use crate::percent;
 use crate::ui::progress::Mode;
 use crate::ui::{Status, stream};
 
@@ -259,7 +259,7 @@ impl Builder<'_> {
         let mut headers = vec![("content-type", "application/x-tar")];
         headers.extend(config.as_deref().map(|config| ("x-registry-config", config)));
         let answer = if is_remote {
-            path.push_str(&format!("&remote={}", percent_encode(&build.context)));
+            path.push_str(&format!("&remote={}", percent::encoded(&build.context)));
             engine.post_with_headers(&path, &headers[1..]).await?
         } else {
             engine
@@ -514,9 +514,9 @@ async fn tag(engine: &Engine, build: &Build, id: &str) -> Result<(), CommandErro
         let tag = if tag.is_empty() { "latest" } else { tag };
         let path = format!(
             "/images/{}/tag?repo={}&tag={}",
-            percent_encode(id),
-            percent_encode(repository),
-            percent_encode(tag)
+            percent::encoded(id),
+            percent::encoded(repository),
+            percent::encoded(tag)
         );
         engine.request(http::Method::POST, &path, None).await?;
     }
@@ -591,7 +591,7 @@ fn request(
     }
     let query: Vec<String> = pairs
         .iter()
-        .map(|(name, value)| format!("{name}={}", percent_encode(value)))
+        .map(|(name, value)| format!("{name}={}", percent::encoded(value)))
         .collect();
     format!("/build?{}", query.join("&"))
 }

@@ -4,8 +4,8 @@ use std::process::ExitCode;
 
 use super::containers::{self, OneOff, id};
 use super::{CommandError, Context};
-use crate::client::events::percent_encode;
 use crate::image::Reference;
+use crate::percent;
 use crate::ui::Status;
 
 /// Create a new image from a service container's changes
@@ -58,14 +58,14 @@ pub async fn run(args: Args, context: &Context) -> Result<ExitCode, CommandError
     let mut path = format!(
         "/commit?container={}&repo={}&tag={}&comment={}&author={}&pause={}",
         id(&container),
-        percent_encode(repository),
-        percent_encode(tag),
-        percent_encode(args.message.as_deref().unwrap_or_default()),
-        percent_encode(args.author.as_deref().unwrap_or_default()),
+        percent::encoded(repository),
+        percent::encoded(tag),
+        percent::encoded(args.message.as_deref().unwrap_or_default()),
+        percent::encoded(args.author.as_deref().unwrap_or_default()),
         u8::from(args.pause),
     );
     for change in &args.change {
-        path.push_str(&format!("&changes={}", percent_encode(change)));
+        path.push_str(&format!("&changes={}", percent::encoded(change)));
     }
     let answer: serde_json::Value = engine.ask(http::Method::POST, &path, None).await?;
     let image = answer.get("Id").and_then(|id| id.as_str()).unwrap_or_default();

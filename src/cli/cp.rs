@@ -17,9 +17,9 @@ use tokio::sync::mpsc;
 use super::containers::{self, OneOff, id};
 use super::{CommandError, Context};
 use crate::build::context::{Owner, append, sorted_names};
-use crate::client::events::percent_encode;
 use crate::client::stream::{Upload, UploadError};
 use crate::client::{ClientError, Engine};
+use crate::percent;
 use crate::ui::{Status, stream};
 
 /// Copy files/folders between a service container and the local filesystem
@@ -157,7 +157,7 @@ impl Stat {
 impl Copy<'_> {
     /// Looks at a path in the container; `None` if it is not there.
     async fn stat(&self, path: &str) -> Option<Stat> {
-        let path = format!("/containers/{}/archive?path={}", self.container, percent_encode(path));
+        let path = format!("/containers/{}/archive?path={}", self.container, percent::encoded(path));
         let response = self.engine.request(http::Method::HEAD, &path, None).await.ok()?;
         stat_of(&response)
     }
@@ -178,7 +178,7 @@ impl Copy<'_> {
             format!(
                 "/containers/{}/archive?path={}&noOverwriteDirNonDir=true&copyUIDGID={}",
                 self.container,
-                percent_encode(directory),
+                percent::encoded(directory),
                 self.archive
             )
         };
@@ -226,7 +226,11 @@ impl Copy<'_> {
                 shown_base = ".".to_owned();
             }
         }
-        let request = format!("/containers/{}/archive?path={}", self.container, percent_encode(&path));
+        let request = format!(
+            "/containers/{}/archive?path={}",
+            self.container,
+            percent::encoded(&path)
+        );
         let response = self.engine.request(http::Method::GET, &request, None).await?;
         let is_directory = stat_of(&response).is_some_and(|stat| stat.is_directory());
         let mut body = response.into_body();

@@ -8,9 +8,9 @@ use bollard::query_parameters::InspectContainerOptions;
 
 use super::{CommandError, Context};
 use crate::client::ClientError;
-use crate::client::events::percent_encode;
 use crate::client::labels;
 use crate::model::Value;
+use crate::percent;
 use crate::ui::stream;
 
 /// Generate a Compose file from existing containers
@@ -55,7 +55,7 @@ pub async fn run(args: Args, context: &Context) -> Result<ExitCode, CommandError
             Err(error) if error.status() == Some(404) => continue,
             Err(error) => return Err(error.into()),
         };
-        let image = container.image.as_deref().map(percent_encode).unwrap_or_default();
+        let image = container.image.as_deref().map(percent::encoded).unwrap_or_default();
         let image = docker.inspect_image(&image).await.ok().and_then(|image| image.config);
         let command = image.unwrap_or_default().cmd.unwrap_or_default();
         file.add(&container, &command);

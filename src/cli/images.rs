@@ -10,8 +10,8 @@ use serde_json::json;
 
 use super::containers::{self, label, short_id, with_labels};
 use super::{CommandError, Context, ls};
-use crate::client::events::percent_encode;
 use crate::client::{ClientError, Engine, labels};
+use crate::percent;
 use crate::ui::{human, stream, table};
 
 /// List images used by the created containers
@@ -31,7 +31,7 @@ pub struct Args {
 /// Asks what an image is. A path in its name must not become part of the request's.
 async fn inspect(engine: &Engine, name: &str) -> Result<ImageInspect, ClientError> {
     let name = match name.contains(":/") {
-        true => percent_encode(name),
+        true => percent::encoded(name),
         false => name.to_owned(),
     };
     Ok(engine.docker.inspect_image(&name).await?)

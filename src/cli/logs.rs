@@ -10,9 +10,10 @@ use futures_util::stream::FuturesUnordered;
 
 use super::containers::{self, OneOff, id};
 use super::{CommandError, Context, engine_time};
-use crate::client::events::{Event, percent_encode};
+use crate::client::events::Event;
 use crate::client::stream::Channel;
 use crate::client::{ClientError, Engine, labels};
+use crate::percent;
 use crate::ui::logs::{Lines, LogSettings, Logs, Source, Target};
 use crate::ui::stream;
 
@@ -106,12 +107,12 @@ impl Wanted {
             "/containers/{id}/logs?stdout=1&stderr=1&follow={}&timestamps={}&tail={}",
             u8::from(follow),
             u8::from(self.timestamps),
-            percent_encode(tail),
+            percent::encoded(tail),
         );
         // Podman takes no empty time.
         for (name, time) in [("since", since), ("until", &self.until)] {
             if !time.is_empty() {
-                request.push_str(&format!("&{name}={}", percent_encode(time)));
+                request.push_str(&format!("&{name}={}", percent::encoded(time)));
             }
         }
         request

@@ -9,11 +9,11 @@ use serde::Deserialize;
 
 use super::converge::local_source;
 use super::{CommandError, Context};
-use crate::client::events::percent_encode;
 use crate::client::stream::JsonLines;
 use crate::client::{ClientError, Engine};
 use crate::image::{ImageError, Login, PullOptions, Reference, inspect_remote, login_for};
 use crate::model::{Project, Service};
+use crate::percent;
 use crate::ui::progress::Event;
 use crate::ui::{Progress, Status};
 
@@ -111,8 +111,8 @@ pub async fn pull(engine: &Engine, project: &Project, service: &Service, layers:
     };
     let path = format!(
         "/images/create?fromImage={}&platform={}{}",
-        percent_encode(&service.image),
-        percent_encode(platform),
+        percent::encoded(&service.image),
+        percent::encoded(platform),
         tag(&service.image)
     );
     // The embedded engine looks for itself as well, but where its environment says, which may be that of another day.

@@ -6,9 +6,9 @@ use futures_util::future::join_all;
 
 use super::commit::split_tag;
 use super::{CommandError, Context, pulling};
-use crate::client::events::percent_encode;
 use crate::client::{ClientError, Engine};
 use crate::model::Project;
+use crate::percent;
 use crate::ui::{Progress, Status};
 
 /// Pushes the images of the services that are built, under all their tags.
@@ -78,8 +78,8 @@ async fn push(engine: &Engine, service: &str, image: &str, layers: &Progress) ->
     let tag = if tag.is_empty() { "latest" } else { tag };
     let path = format!(
         "/images/{}/push?tag={}",
-        percent_encode(repository),
-        percent_encode(tag)
+        percent::encoded(repository),
+        percent::encoded(tag)
     );
     // The engine insists on the header, even where there is nothing to say.
     let authentication = pulling::authentication(image).unwrap_or_else(|| "e30=".to_owned());

@@ -7,6 +7,7 @@ use serde::Deserialize;
 use std::collections::HashMap;
 
 use super::{ClientError, Engine};
+use crate::percent;
 
 /// What happened to whom.
 #[derive(Debug, Clone, Deserialize)]
@@ -70,10 +71,10 @@ impl Engine {
             "type": ["container"],
             "label": [format!("{}={project}", super::labels::PROJECT)],
         });
-        let mut path = format!("/events?filters={}", percent_encode(&filters.to_string()));
+        let mut path = format!("/events?filters={}", percent::encoded(&filters.to_string()));
         for (name, time) in [("since", since), ("until", until)] {
             if !time.is_empty() {
-                path.push_str(&format!("&{name}={}", percent_encode(time)));
+                path.push_str(&format!("&{name}={}", percent::encoded(time)));
             }
         }
         let response = self.request(http::Method::GET, &path, None).await?;
@@ -106,14 +107,4 @@ impl Events {
             }
         }
     }
-}
-
-/// Encodes a query value; only unreserved characters stand for themselves.
-pub fn percent_encode(text: &str) -> String {
-    text.bytes()
-        .map(|byte| match byte {
-            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => char::from(byte).to_string(),
-            _ => format!("%{byte:02X}"),
-        })
-        .collect()
 }

@@ -3,8 +3,8 @@
 use bollard::models::ContainerSummary;
 use serde_json::Value;
 
-use super::events::percent_encode;
 use super::{ClientError, Engine};
+use crate::percent;
 
 /// How often a list is asked for that cannot be made: each time it is another container that goes meanwhile.
 const LISTINGS: usize = 10;
@@ -14,7 +14,7 @@ impl Engine {
     /// run as well.
     pub async fn containers(&self, labels: &[String], all: bool) -> Result<Vec<ContainerSummary>, ClientError> {
         let filters = serde_json::json!({"label": labels}).to_string();
-        let path = format!("/containers/json?all={all}&filters={}", percent_encode(&filters));
+        let path = format!("/containers/json?all={all}&filters={}", percent::encoded(&filters));
         let mut tries = 1;
         loop {
             match self.ask::<Vec<Value>>(http::Method::GET, &path, None).await {

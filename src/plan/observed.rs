@@ -6,8 +6,8 @@ use bollard::models::{ContainerSummary, ContainerSummaryStateEnum, MountPoint};
 use bollard::query_parameters::{ListNetworksOptions, ListVolumesOptions};
 use futures_util::future::{try_join, try_join_all};
 
-use crate::client::events::percent_encode;
 use crate::client::{ClientError, Engine, labels};
+use crate::percent;
 
 /// The state of a project on an engine.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -251,7 +251,7 @@ pub async fn images<'i>(
     let inspections = names.into_iter().map(|name| async move {
         // A path in the name must not become part of the request's.
         let encoded = if name.contains(":/") {
-            percent_encode(name)
+            percent::encoded(name)
         } else {
             name.to_owned()
         };

@@ -11,9 +11,9 @@ use super::super::building::{self, BuildWishes};
 use super::super::{CommandError, converge, lifecycle};
 use super::run::Watching;
 use super::voice::Voice;
-use crate::client::events::percent_encode;
 use crate::client::{ClientError, labels};
 use crate::model::{Dependencies, Project};
+use crate::percent;
 use crate::plan::observed::{self, Container, Observed, State};
 use crate::plan::{self, Execution, ExecutionError, Options, Recreate, hooks, reconcile};
 use crate::ui::Progress;
@@ -340,7 +340,7 @@ impl Watching<'_> {
             "dangling": ["true"],
             "label": [format!("{}={}", labels::PROJECT, self.project.name)],
         });
-        let path = format!("/images/json?filters={}", percent_encode(&filters.to_string()));
+        let path = format!("/images/json?filters={}", percent::encoded(&filters.to_string()));
         let listed: Vec<serde_json::Value> = self
             .engine
             .ask(http::Method::GET, &path, None)
@@ -349,7 +349,7 @@ impl Watching<'_> {
         for image in listed {
             if let Some(id) = image.get("Id").and_then(|id| id.as_str()) {
                 // One that is still used stays.
-                let path = format!("/images/{}", percent_encode(id));
+                let path = format!("/images/{}", percent::encoded(id));
                 let _ = self.engine.request(http::Method::DELETE, &path, None).await;
             }
         }

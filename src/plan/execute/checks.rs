@@ -8,12 +8,13 @@ use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use bollard::models::{ContainerInspectResponse, HealthConfig};
+use bollard::models::ContainerInspectResponse;
 use futures_util::future::join_all;
 use http::Method;
 use jiff::Timestamp;
 use tokio::time::Instant;
 
+use super::watch::check;
 use crate::client::{ClientError, Engine};
 use crate::ui::stream;
 
@@ -110,12 +111,7 @@ fn overdue_in(container: &ContainerInspectResponse, now: Timestamp) -> Option<Du
 
 /// Returns the interval of a container's check, and `None` where it has none.
 fn interval(container: &ContainerInspectResponse) -> Option<Duration> {
-    let check: &HealthConfig = container.config.as_ref()?.healthcheck.as_ref()?;
-    let test = check.test.as_deref()?;
-    if test.is_empty() || test[0] == "NONE" {
-        return None;
-    }
-    Some(match check.interval {
+    Some(match check(container)?.interval {
         Some(nanoseconds @ 1..) => Duration::from_nanos(nanoseconds.unsigned_abs()),
         _ => INTERVAL,
     })
@@ -123,7 +119,7 @@ fn interval(container: &ContainerInspectResponse) -> Option<Duration> {
 
 #[cfg(test)]
 mod tests {
-    use bollard::models::{ContainerConfig, ContainerState, Health, HealthcheckResult};
+    use bollard::models::{ContainerConfig, ContainerState, Health, HealthConfig, HealthcheckResult};
 
     use super::*;
 

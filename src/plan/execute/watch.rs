@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use bollard::models::{ContainerInspectResponse, ContainerStateStatusEnum, HealthStatusEnum};
+use bollard::models::{ContainerInspectResponse, ContainerStateStatusEnum, HealthConfig, HealthStatusEnum};
 use jiff::Timestamp;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -106,16 +106,7 @@ pub(in crate::plan) fn judge(
     if condition == Condition::CompletedSuccessfully {
         return Verdict::NotYet(None);
     }
-    let has_check = container
-        .config
-        .as_ref()
-        .and_then(|config| config.healthcheck.as_ref())
-        .is_some_and(|check| {
-            check
-                .test
-                .as_deref()
-                .is_some_and(|test| !test.is_empty() && test[0] != "NONE")
-        });
+    let has_check = check(container).is_some();
     let health = state.health.as_ref().and_then(|health| health.status);
     if condition == Condition::RunningOrHealthy && !has_check && health.is_none_or(is_no_status) {
         if status != ContainerStateStatusEnum::RUNNING {
@@ -144,13 +135,20 @@ pub(in crate::plan) fn judge(
     }
 }
 
+/// Returns a container's health check, where it has one.
+pub(super) fn check(container: &ContainerInspectResponse) -> Option<&HealthConfig> {
+    let check = container.config.as_ref()?.healthcheck.as_ref()?;
+    let test = check.test.as_deref()?;
+    (!test.is_empty() && test[0] != "NONE").then_some(check)
+}
+
 fn is_no_status(status: HealthStatusEnum) -> bool {
     matches!(status, HealthStatusEnum::EMPTY | HealthStatusEnum::NONE)
 }
 
 #[cfg(test)]
 mod tests {
-    use bollard::models::{ContainerConfig, ContainerState, Health, HealthConfig};
+    use bollard::models::{ContainerConfig, ContainerState, Health};
 
     use super::*;
 

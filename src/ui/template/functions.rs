@@ -2,6 +2,8 @@
 
 use serde_json::Value;
 
+use crate::percent;
+
 const NAMES: [&str; 31] = [
     "and", "eq", "ge", "gt", "html", "index", "join", "js", "json", "le", "len", "lower", "lt", "ne", "not", "or",
     "pad", "print", "printf", "println", "slice", "split", "title", "truncate", "upper", "urlquery", "table", "trim",
@@ -384,11 +386,5 @@ fn escape(text: &str, replacements: &[(char, &str)]) -> String {
 }
 
 fn urlquery(text: &str) -> String {
-    text.bytes()
-        .map(|byte| match byte {
-            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => char::from(byte).to_string(),
-            b' ' => "+".to_owned(),
-            _ => format!("%{byte:02X}"),
-        })
-        .collect()
+    percent::encoded(text).replace("%20", "+")
 }
