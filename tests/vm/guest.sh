@@ -138,7 +138,7 @@ i=0; while [ -z "$(compose ps -aq --status exited hungry)" ] && [ $i -lt 600 ]; 
 same "killed for its memory" "$(compose ps -a --format '{{.ExitCode}}' hungry)" 137
 compose up --no-log-prefix hungry >/tmp/said 2>&1
 cat /tmp/said
-holds "the limit's place is told" grep -q 'limit of 16MiB, see /project/compose.yaml:22:' /tmp/said
+holds "the limit's place is told" grep -q 'limit of 16MiB, see compose.yaml:22:' /tmp/said
 
 # Everything in the cgroup goes, whoever its parent is.
 compose exec -d limited sh -c 'sleep 1001 & setsid sleep 1002 & wait'
