@@ -5,6 +5,7 @@ use std::future::Future;
 use std::pin::{Pin, pin};
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use futures_util::StreamExt;
@@ -113,6 +114,10 @@ struct Followed {
     end: Option<String>,
     /// When it ended last, in nanoseconds since 1970: what it writes after that has not been shown.
     shown_until: i64,
+    /// When the last line that was shown was written, where the engine says it.
+    last_line: Arc<AtomicI64>,
+    /// It has been started again since, and what it writes now is read after its end has been told.
+    again: Option<Event>,
 }
 
 /// A watch that is on, and how it is asked to end.
@@ -195,7 +200,7 @@ impl<'s> Session<'s> {
                         on = session.toggle(&watch, on)?;
                     }
                 }
-                Some(end) = ends.recv() => session.output_ended(&end)?,
+                Some(end) = ends.recv() => session.output_ended(&end).await?,
                 result = watched(&mut on) => {
                     on = None;
                     if let Err(error) = result {
@@ -344,6 +349,8 @@ impl<'s> Session<'s> {
                     is_read: false,
                     end: None,
                     shown_until: 0,
+                    last_line: Arc::default(),
+                    again: None,
                 },
             );
         }
@@ -379,11 +386,18 @@ impl<'s> Session<'s> {
                 .is_some_and(|service| service.tty),
         };
         let (source, since) = match self.followed.get(id) {
-            Some(followed) => (followed.source, followed.shown_until),
+            Some(followed) => match followed.last_line.load(Ordering::Relaxed) {
+                0 => (followed.source, followed.shown_until),
+                last_line => (followed.source, last_line + 1),
+            },
             None => (self.logs.source(&self.name(event)), 0),
         };
         let since = format!("{}.{:09}", since / 1_000_000_000, since % 1_000_000_000);
-        let path = format!("/containers/{id}/logs?follow=1&stdout=1&stderr=1&since={since}");
+        // Podman goes on with a log for a moment after a container has ended, and reads what it writes when it has been
+        // started again.
+        let is_timed = self.engine().is_podman();
+        let timestamps = if is_timed { "&timestamps=1" } else { "" };
+        let path = format!("/containers/{id}/logs?follow=1&stdout=1&stderr=1&since={since}{timestamps}");
         let mut output = match self.engine().log(&path, async || Ok(!tty)).await {
             Ok(output) => output,
             Err(error) if error.is_not_found() => return Ok(()),
@@ -392,12 +406,24 @@ impl<'s> Session<'s> {
         let mut reader = Reader::new(source, Arc::clone(self.logs), self.wishes.timestamps);
         let (ended, end) = (self.ended.clone(), self.next_reader(id));
         let number = end.reader;
+        let last_line = Arc::new(AtomicI64::new(0));
+        let last_read = Arc::clone(&last_line);
         self.readers.spawn(async move {
             while let Ok(true) = output.receive().await {
-                while let Some((channel, piece)) = output.next_piece() {
-                    reader.push(channel, &piece);
+                if is_timed {
+                    while let Some((channel, piece, time)) = output.next_timed() {
+                        reader.push(channel, &piece);
+                        last_read.fetch_max(time.unwrap_or(0), Ordering::Relaxed);
+                    }
+                } else {
+                    while let Some((channel, piece)) = output.next_piece() {
+                        reader.push(channel, &piece);
+                    }
                 }
                 reader.flush();
+            }
+            while let Some((channel, piece)) = output.next_piece() {
+                reader.push(channel, &piece);
             }
             reader.finish();
             let _ = ended.send(end);
@@ -412,6 +438,8 @@ impl<'s> Session<'s> {
                 is_read: false,
                 end: None,
                 shown_until: 0,
+                last_line,
+                again: None,
             },
         );
         Ok(())
@@ -446,9 +474,12 @@ impl<'s> Session<'s> {
                 if is_monitored {
                     self.alive.insert(id.clone());
                 }
-                let is_reading = self.followed.get(&id).is_some_and(|followed| followed.is_reading);
-                if is_attached && !is_reading && self.stopping == Stopping::No {
-                    self.follow(&id, event).await?;
+                if is_attached && self.stopping == Stopping::No {
+                    match self.followed.get_mut(&id).filter(|followed| followed.is_reading) {
+                        Some(followed) if followed.end.is_some() => followed.again = Some(event.clone()),
+                        Some(_) => {}
+                        None => self.follow(&id, event).await?,
+                    }
                 }
             }
             "die" => self.died(id, &service, is_monitored, event).await?,
@@ -538,7 +569,7 @@ impl<'s> Session<'s> {
         }
     }
 
-    fn output_ended(&mut self, ended: &OutputEnd) -> Result<(), CommandError> {
+    async fn output_ended(&mut self, ended: &OutputEnd) -> Result<(), CommandError> {
         let id = ended.id.as_str();
         if let Some(followed) = self
             .followed
@@ -548,6 +579,9 @@ impl<'s> Session<'s> {
             if let Some(end) = followed.end.take() {
                 followed.is_reading = false;
                 self.logs.status(followed.source, &end)?;
+                if let Some(event) = followed.again.take() {
+                    self.follow(id, &event).await?;
+                }
             } else if !self.alive.contains(id) || self.started.contains(id) {
                 followed.is_reading = false;
             } else {
@@ -572,7 +606,7 @@ impl<'s> Session<'s> {
                 break;
             }
             tokio::select! {
-                Some(end) = ends.recv() => self.output_ended(&end)?,
+                Some(end) = ends.recv() => self.output_ended(&end).await?,
                 () = &mut deadline => break,
             }
         }

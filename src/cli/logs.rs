@@ -199,6 +199,9 @@ struct Follower<'a> {
     ended: HashMap<String, Source>,
     /// Containers that the engine starts again.
     restarting: HashSet<String>,
+    /// Containers that have been started again while the log of their last run is still being read, with the name that
+    /// is shown for them.
+    again: HashMap<String, String>,
     /// From when on the next log of a container is new: what it wrote before has been shown, or was not asked for.
     shown_until: HashMap<String, i64>,
 }
@@ -215,6 +218,7 @@ impl<'a> Follower<'a> {
             exited: HashMap::new(),
             ended: HashMap::new(),
             restarting: HashSet::new(),
+            again: HashMap::new(),
             shown_until: HashMap::new(),
         };
         let began = i64::try_from(jiff::Timestamp::now().as_nanosecond()).unwrap_or(0);
@@ -245,13 +249,18 @@ impl<'a> Follower<'a> {
                     // A container that is removed takes its log along.
                     match result {
                         Err(error) if !follower.exited.contains_key(&id) => return Err(error),
-                        _ => follower.log_ended(id, source).await?,
+                        _ => follower.log_ended(id.clone(), source).await?,
+                    }
+                    if let Some(name) = follower.again.remove(&id) {
+                        let since = follower.started(&id);
+                        copies.push(follower.copy(id, name, Some(since)));
                     }
                 }
                 event = events.next() => match event {
                     None => return Ok(()),
                     Some(event) => {
-                        if let Some((id, name, since)) = follower.take(event?).await? {
+                        if let Some((id, name)) = follower.take(event?).await? {
+                            let since = follower.started(&id);
                             copies.push(follower.copy(id, name, Some(since)));
                         }
                     }
@@ -276,8 +285,17 @@ impl<'a> Follower<'a> {
         }
     }
 
+    /// Notes that a container's log is read from now on, and returns from when it is new.
+    fn started(&mut self, id: &str) -> String {
+        self.restarting.remove(id);
+        self.streaming.insert(id.to_owned());
+        // Not the time of the start: a quick container has written its first lines by then.
+        let since = self.shown_until.get(id).copied().unwrap_or(0);
+        format!("{}.{:09}", since / 1_000_000_000, since % 1_000_000_000)
+    }
+
     /// Notes what happened; returns the container whose log is to be read from now on, if one has started.
-    async fn take(&mut self, event: Event) -> Result<Option<(String, String, String)>, CommandError> {
+    async fn take(&mut self, event: Event) -> Result<Option<(String, String)>, CommandError> {
         if !self.wanted.includes(&event) {
             return Ok(None);
         }
@@ -285,14 +303,13 @@ impl<'a> Follower<'a> {
         match event.action.as_str() {
             "start" => {
                 self.restarting.remove(&container);
-                if !self.streaming.insert(container.clone()) {
-                    return Ok(None);
-                }
-                // Not the time of the event: a quick container has written its first lines by then.
-                let since = self.shown_until.get(&container).copied().unwrap_or(0);
-                let since = format!("{}.{:09}", since / 1_000_000_000, since % 1_000_000_000);
                 let name = short_name(&event);
-                return Ok(Some((container, name, since)));
+                if !self.streaming.contains(&container) {
+                    return Ok(Some((container, name)));
+                }
+                if self.exited.contains_key(&container) {
+                    self.again.insert(container, name);
+                }
             }
             "die" => {
                 self.exited.insert(container.clone(), event.exit_code().unwrap_or(0));

@@ -19,6 +19,7 @@ mod transport;
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bollard::Docker;
 
@@ -29,6 +30,10 @@ pub use error::ClientError;
 
 /// Requests may take as long as a container takes to stop; nothing here is cut short by a clock of the client's.
 const REQUEST_TIMEOUT_SECONDS: u64 = 365 * 24 * 3600;
+
+/// How soon Podman is asked again where it failed inside, and what the last of the doubling pauses is at most.
+const SETTLES_FIRST: Duration = Duration::from_millis(50);
+const SETTLES_LAST: Duration = Duration::from_secs(1);
 
 /// What kind of engine answers: only the embedded one knows our extensions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,6 +80,24 @@ impl Engine {
     /// what it does.
     pub fn is_podman(&self) -> bool {
         self.transport.is_podman()
+    }
+
+    /// Asks, and asks Podman again where it fails inside: it does so while a container's process or mounts come and
+    /// go, and says 500. Only for what may be asked twice.
+    pub async fn settled<T, F>(&self, mut ask: impl FnMut() -> F) -> Result<T, ClientError>
+    where
+        F: Future<Output = Result<T, ClientError>>,
+    {
+        let mut pause = SETTLES_FIRST;
+        loop {
+            match ask().await {
+                Err(error) if self.is_podman() && error.status() == Some(500) && pause <= SETTLES_LAST => {
+                    tokio::time::sleep(pause).await;
+                    pause *= 2;
+                }
+                answer => return answer,
+            }
+        }
     }
 
     /// Sends a request that bollard has no call for and returns the response, whose body is still to be read.

@@ -68,6 +68,31 @@ impl Frames {
             }
         }
     }
+
+    /// Returns the next frame, or line where there are no frames, once all of it is there.
+    fn next_whole(&mut self) -> Option<(Channel, Bytes)> {
+        while self.is_framed {
+            let header = self.buffer.get(..8)?;
+            match u32::from_be_bytes([header[4], header[5], header[6], header[7]]) as usize {
+                0 => self.buffer.advance(8),
+                length if self.buffer.len() - 8 < length => return None,
+                _ => return self.next_piece(),
+            }
+        }
+        let end = self.buffer.iter().position(|&byte| byte == b'\n')?;
+        Some((Channel::Out, self.buffer.split_to(end + 1).freeze()))
+    }
+
+    /// Returns the next frame or line without the time it begins with, and that time in nanoseconds since 1970.
+    fn next_timed(&mut self) -> Option<(Channel, Bytes, Option<i64>)> {
+        let (channel, mut whole) = self.next_whole()?;
+        let time = whole.iter().position(|&byte| byte == b' ').and_then(|end| {
+            let time: jiff::Timestamp = std::str::from_utf8(&whole[..end]).ok()?.parse().ok()?;
+            whole.advance(end + 1);
+            i64::try_from(time.as_nanosecond()).ok()
+        });
+        Some((channel, whole, time))
+    }
 }
 
 /// What a container wrote, as the engine sends it.
@@ -105,6 +130,12 @@ impl Output {
     /// Returns the next piece of what was received.
     pub fn next_piece(&mut self) -> Option<(Channel, Bytes)> {
         self.frames.next_piece()
+    }
+
+    /// Returns the next piece of an output that was asked for with times, and when it was written in nanoseconds
+    /// since 1970.
+    pub fn next_timed(&mut self) -> Option<(Channel, Bytes, Option<i64>)> {
+        self.frames.next_timed()
     }
 }
 
@@ -327,6 +358,51 @@ mod tests {
                 (&b"one\nthree"[..], &b"two\n"[..]),
                 "{size}"
             );
+        }
+    }
+
+    #[test]
+    fn times_are_taken_off_each_frame_and_each_line() {
+        let mut framed = frame(1, "2026-11-29T17:33:35.133352372Z one\n");
+        framed.extend(frame(1, ""));
+        framed.extend(frame(2, "2026-11-29T17:33:36Z half a"));
+        framed.extend(frame(2, "2026-11-29T17:33:36.5Z  line\n"));
+        framed.extend(frame(1, "no time\n"));
+        let raw = b"2026-11-29T17:33:35.133352372Z one\n2026-11-29T17:33:36Z \nno time\nrest".to_vec();
+        let second = 1_795_973_615_000_000_000;
+        let parts = |bytes: &[u8], is_framed, size| {
+            let mut frames = Frames::new(is_framed);
+            let mut parts = Vec::new();
+            for piece in bytes.chunks(size) {
+                frames.push(piece);
+                while let Some((channel, bytes, time)) = frames.next_timed() {
+                    let text = String::from_utf8(bytes.to_vec()).unwrap();
+                    parts.push((channel, text, time.map(|time| time - second)));
+                }
+            }
+            if let Some((channel, rest)) = frames.next_piece() {
+                parts.push((channel, String::from_utf8(rest.to_vec()).unwrap(), None));
+            }
+            parts
+        };
+        let part = |channel, text: &str, time| (channel, text.to_owned(), time);
+        for size in 1..=framed.len() {
+            let expected = [
+                part(Channel::Out, "one\n", Some(133_352_372)),
+                part(Channel::Err, "half a", Some(1_000_000_000)),
+                part(Channel::Err, " line\n", Some(1_500_000_000)),
+                part(Channel::Out, "no time\n", None),
+            ];
+            assert_eq!(parts(&framed, true, size), expected, "{size}");
+        }
+        for size in 1..=raw.len() {
+            let expected = [
+                part(Channel::Out, "one\n", Some(133_352_372)),
+                part(Channel::Out, "\n", Some(1_000_000_000)),
+                part(Channel::Out, "no time\n", None),
+                part(Channel::Out, "rest", None),
+            ];
+            assert_eq!(parts(&raw, false, size), expected, "{size}");
         }
     }
 

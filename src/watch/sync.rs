@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use bollard::exec::{StartExecOptions, StartExecResults};
 use bollard::models::ExecConfig;
@@ -132,19 +133,23 @@ async fn by_archive(
         container.id
     );
     let headers = [("content-type", "application/x-tar")];
-    let (sender, receiver) = std::sync::mpsc::channel();
-    engine
-        .upload(http::Method::PUT, &path, &headers, move |upload| {
-            archive::pack(&present, upload, |path, error| {
+    let present = Arc::new(present);
+    let put = || async {
+        let (sender, receiver) = std::sync::mpsc::channel();
+        let files = Arc::clone(&present);
+        let sent = engine.upload(http::Method::PUT, &path, &headers, move |upload| {
+            archive::pack(&files, upload, |path, error| {
                 let _ = sender.send((path.display().to_string(), error.to_string()));
             })
-        })
-        .await
-        .map_err(|error| match error {
-            UploadError::Make(error) => SyncError::Pack(error),
-            UploadError::Engine(error) => error.into(),
-        })?;
-    for failed in receiver.try_iter() {
+        });
+        match sent.await {
+            Ok(_) => Ok(Ok(receiver)),
+            Err(UploadError::Make(error)) => Ok(Err(SyncError::Pack(error))),
+            Err(UploadError::Engine(error)) => Err(error),
+        }
+    };
+    let unreadable = engine.settled(put).await??;
+    for failed in unreadable.try_iter() {
         report.changed -= 1;
         report.failed.push(failed);
     }

@@ -54,7 +54,7 @@ impl Watching<'_> {
             }
         };
         let result = match &job {
-            Job::Sync { service, files, again } => Ok(self.sync(service, files, &containers, *again).await),
+            Job::Sync { service, files, again } => self.sync_alone(service, files, &containers, *again).await,
             Job::Rebuild(services) => self.rebuild(services).await.map(|()| Outcome::default()),
             Job::Restart(services) => self.restart(services).await.map(|()| Outcome::default()),
             Job::Exec { service, rules } => Ok(self.exec(service, rules, &containers).await),
@@ -77,6 +77,23 @@ impl Watching<'_> {
             }
         };
         (job, outcome)
+    }
+
+    /// Copies as [`sync`](Self::sync) does; into Podman's containers while none of them is replaced or restarted. It
+    /// mounts a container's files to copy into them, and cannot remove a container meanwhile.
+    async fn sync_alone(
+        &self,
+        service: &str,
+        files: &[Mapping],
+        containers: &[Container],
+        compare: bool,
+    ) -> Result<Outcome, CommandError> {
+        if !self.engine.is_podman() {
+            return Ok(self.sync(service, files, containers, compare).await);
+        }
+        let _alone = self.changing.lock().await;
+        let containers = self.observed().await?.containers;
+        Ok(self.sync(service, files, &containers, compare).await)
     }
 
     /// Copies to all containers of a service, whatever state they are in.

@@ -282,8 +282,14 @@ impl Execution<'_> {
                 v: volumes,
                 link: false,
             };
-            let removed = self.engine.docker.remove_container(&container.id, Some(options)).await;
-            match removed.map_err(ClientError::from) {
+            let remove = || async {
+                let removed = self
+                    .engine
+                    .docker
+                    .remove_container(&container.id, Some(options.clone()));
+                removed.await.map_err(ClientError::from)
+            };
+            match self.engine.settled(remove).await {
                 Ok(()) => {}
                 // Somebody else removes it at the same time.
                 Err(error) if error.is_not_found() || error.is_conflict() && force => {}
