@@ -14,6 +14,7 @@ use std::sync::Arc;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, Stat, StatxFlags, Timespec, Timestamps};
 use rustix::io::Errno;
 use serde::Serialize;
+use tokio::sync::OwnedMutexGuard;
 
 use super::container::Container;
 use super::ids::Ids;
@@ -42,25 +43,41 @@ pub struct Change {
     pub kind: u8,
 }
 
+/// A container's files, open.
+pub struct Files {
+    root: RootHandle,
+    /// While it does not run, nobody else mounts its layers and nobody starts it: overlayfs tidies up at each mount
+    /// what it takes for another's remains.
+    _alone: Option<OwnedMutexGuard<()>>,
+}
+
+impl std::ops::Deref for Files {
+    type Target = RootHandle;
+
+    fn deref(&self) -> &RootHandle {
+        &self.root
+    }
+}
+
 impl Engine {
-    /// Opens a container's files as its processes see them, or would.
-    pub async fn open_files(&self, container: &Arc<Container>) -> Result<RootHandle> {
-        // Between the end of its process and the word of its shim a container has no root to be entered by: its
-        // layers are free once the shim has spoken.
-        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(5);
-        while let Some(live) = container.live() {
-            match live.root() {
-                Ok(root) => return Ok(root.shifted(container.record().ids.map(Ids::shift))),
-                Err(_) if std::time::Instant::now() < deadline => {
-                    tokio::time::sleep(std::time::Duration::from_millis(10)).await;
-                }
-                Err(cause) => {
-                    return Err(lifecycle::runtime_failure("cannot open the files of the container")(
-                        cause,
-                    ));
-                }
-            }
+    /// Opens a container's files as its processes see them, or would. Not for who holds its operation lock.
+    pub async fn open_files(&self, container: &Arc<Container>) -> Result<Files> {
+        if let Some(root) = live_root(container).await? {
+            return Ok(Files { root, _alone: None });
         }
+        let alone = Arc::clone(&container.operation).lock_owned().await;
+        // It may have been started meanwhile.
+        if let Some(root) = live_root(container).await? {
+            return Ok(Files { root, _alone: None });
+        }
+        Ok(Files {
+            root: self.mounted_root(container).await?,
+            _alone: Some(alone),
+        })
+    }
+
+    /// Mounts the root of a container that does not run.
+    async fn mounted_root(&self, container: &Arc<Container>) -> Result<RootHandle> {
         // As when it starts: a file may be meant for a directory that is yet to be made.
         self.check_mounts(container)?;
         let record = container.record().clone();
@@ -155,6 +172,27 @@ impl Engine {
             .map_err(EngineError::file("cannot compare", &container.dir))?;
         Ok((!changes.is_empty()).then_some(changes))
     }
+}
+
+/// Opens the root of a container that runs.
+async fn live_root(container: &Arc<Container>) -> Result<Option<RootHandle>> {
+    // Between the end of its process and the word of its shim a container has no root to be entered by: its layers
+    // are free once the shim has spoken.
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(5);
+    while let Some(live) = container.live() {
+        match live.root() {
+            Ok(root) => return Ok(Some(root.shifted(container.record().ids.map(Ids::shift)))),
+            Err(_) if std::time::Instant::now() < deadline => {
+                tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+            }
+            Err(cause) => {
+                return Err(lifecycle::runtime_failure("cannot open the files of the container")(
+                    cause,
+                ));
+            }
+        }
+    }
+    Ok(None)
 }
 
 fn missing(name: &str, path: &str, cause: io::Error) -> EngineError {

@@ -171,7 +171,7 @@ pub struct Container {
     record: Mutex<Record>,
     settling: Arc<Settling>,
     /// Held by whoever changes what the container does, so that start, stop and remove do not cross.
-    pub operation: tokio::sync::Mutex<()>,
+    pub operation: Arc<tokio::sync::Mutex<()>>,
     live: Mutex<Option<Arc<runtime::Container>>>,
     progress: watch::Sender<Progress>,
     pub execs: Mutex<Vec<Arc<exec::Exec>>>,
@@ -208,7 +208,7 @@ impl Container {
             dir,
             record: Mutex::new(record),
             settling: Arc::clone(settling),
-            operation: tokio::sync::Mutex::new(()),
+            operation: Arc::default(),
             live: Mutex::new(None),
             progress: watch::Sender::new(progress),
             execs: Mutex::new(Vec::new()),

@@ -20,10 +20,9 @@ use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 use super::container::Container;
-use super::ids::Ids;
 use super::{Engine, EngineError, Result, lifecycle};
 use crate::os::user_namespace;
-use crate::runtime::{RootHandle, in_root};
+use crate::runtime::in_root;
 
 /// What is to be in the container afterwards, and what not.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -75,17 +74,7 @@ impl Engine {
                 copy.from
             )));
         }
-        if let Some(root) = container.live().and_then(|live| live.root().ok()) {
-            let root = root.shifted(container.record().ids.map(Ids::shift));
-            return self.sync_into(container, root, request).await;
-        }
-        // What starts, stops or removes it at this moment is waited for, so that its layers have one user.
-        let _operation = container.operation.lock().await;
         let root = self.open_files(container).await?;
-        self.sync_into(container, root, request).await
-    }
-
-    async fn sync_into(&self, container: &Arc<Container>, root: RootHandle, request: Request) -> Result<Outcome> {
         let user = container.record().config.user.clone();
         // As docker compose's copies: the container's user owns them; without one, whoever owns them here.
         let owner = match user.as_str() {

@@ -159,6 +159,36 @@ impl Drop for Engine {
     }
 }
 
+/// Overlayfs tidies up when it mounts layers, and took files away that were just being made through another mount.
+#[test]
+fn copies_into_a_container_that_does_not_run_do_not_disturb_each_other() {
+    let Some(engine) = Engine::start() else { return };
+    let source = engine.state.path().join("source");
+    std::fs::create_dir(&source).unwrap();
+    for number in 0..50 {
+        std::fs::write(source.join(number.to_string()), "").unwrap();
+    }
+    for _ in 0..12 {
+        engine.ok(&["create", "--name", "still", "box", "true"]);
+        std::thread::scope(|scope| {
+            for thread in 0..3 {
+                let (engine, source) = (&engine, &source);
+                scope.spawn(move || {
+                    let target = format!("still:/bin/{thread}");
+                    engine.ok(&["cp", &source.display().to_string(), &target]);
+                    engine.ok(&["cp", "still:/bin/echo", "-"]);
+                });
+            }
+        });
+        for thread in 0..3 {
+            let listed = engine.docker(&["cp", &format!("still:/bin/{thread}"), "-"]).stdout;
+            let entries = tar::Archive::new(&listed[..]).entries().unwrap().count();
+            assert_eq!(entries, 51);
+        }
+        engine.ok(&["rm", "still"]);
+    }
+}
+
 #[test]
 fn a_container_s_output_and_exit_code_come_back() {
     let Some(engine) = Engine::start() else { return };
