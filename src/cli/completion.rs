@@ -6,7 +6,6 @@
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-use clap::CommandFactory;
 use clap_complete::engine::{ArgValueCandidates, CompletionCandidate};
 use clap_complete::env::{CompleteEnv, Shells};
 
@@ -56,7 +55,7 @@ pub fn answer(arguments: Vec<OsString>) -> Result<bool, CommandError> {
 
 /// Returns the commands, with services where services stand.
 fn declaration() -> clap::Command {
-    let mut declaration = CommandLine::command();
+    let mut declaration = CommandLine::declaration();
     let names: Vec<String> = declaration
         .get_subcommands()
         .map(|command| command.get_name().to_owned())

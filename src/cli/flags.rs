@@ -431,14 +431,13 @@ fn go_int(value: &str) -> Result<i64, String> {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
 
     use super::*;
     use crate::cli::CommandLine;
 
     fn read(line: &str) -> Result<String, String> {
         let arguments: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
-        match canonical(&CommandLine::command(), "docker compose", &arguments) {
+        match canonical(&CommandLine::declaration(), "docker compose", &arguments) {
             Ok(Request::Run(arguments)) => Ok(arguments.join(" ")),
             Ok(Request::Help(path)) => Ok(format!("help {}", path.join(" ")).trim_end().to_owned()),
             Err(error) => Err(error.to_string()),

@@ -1,22 +1,55 @@
 //! The flags that stand before the command, and the table of commands.
 
+use clap::{CommandFactory, FromArgMatches, Subcommand};
+
 use super::*;
 
 /// The whole command line.
+#[derive(Debug)]
+pub struct CommandLine {
+    pub globals: Globals,
+    pub command: Option<Command>,
+}
+
+/// What the program is for.
+const ABOUT: &str = "Define and run multi-container applications";
+
+/// The command line before the command.
 #[derive(Debug, clap::Parser)]
 #[command(
     name = "compose",
-    about = "Define and run multi-container applications",
+    about = ABOUT,
     override_usage = "[OPTIONS] COMMAND",
     disable_help_flag = true,
     disable_help_subcommand = true,
     disable_version_flag = true
 )]
-pub struct CommandLine {
+struct Program {
     #[command(flatten)]
-    pub globals: Globals,
-    #[command(subcommand)]
-    pub command: Option<Command>,
+    globals: Globals,
+}
+
+impl CommandLine {
+    /// Returns the declaration of all commands.
+    pub fn declaration() -> clap::Command {
+        Command::augment_subcommands(Program::command()).about(ABOUT)
+    }
+
+    /// Returns the declaration as far as a command line needs it that names one command: to declare all of them takes
+    /// longer than most commands take.
+    pub fn declaration_of(arguments: &[String]) -> Option<clap::Command> {
+        let declare = arguments.iter().find_map(|argument| Command::declares(argument))?;
+        Some(declare(Program::command()))
+    }
+
+    /// Takes the values that clap has read.
+    pub fn of(matches: &clap::ArgMatches) -> Result<Self, clap::Error> {
+        let command = matches.subcommand_name().map(|_| Command::from_arg_matches(matches));
+        Ok(Self {
+            globals: Globals::from_arg_matches(matches)?,
+            command: command.transpose()?,
+        })
+    }
 }
 
 /// The flags that stand before the command.
@@ -124,6 +157,20 @@ macro_rules! commands {
         }
 
         impl Command {
+            /// Returns what adds the declaration of one command to the program's.
+            fn declares(name: &str) -> Option<fn(clap::Command) -> clap::Command> {
+                $({
+                    #[derive(clap::Subcommand)]
+                    enum One {
+                        $(#[$attribute])* $variant($module::Args),
+                    }
+                    if One::has_subcommand(name) {
+                        return Some(One::augment_subcommands);
+                    }
+                })*
+                None
+            }
+
             /// Runs the command.
             pub async fn run(self, context: &Context) -> Result<ExitCode, CommandError> {
                 match self {

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::ExitCode;
 
-use clap::{ArgAction, CommandFactory};
+use clap::ArgAction;
 
 use super::{CommandError, CommandLine, Context};
 
@@ -20,7 +20,7 @@ pub struct Args {
 pub async fn run(args: Args, context: &Context) -> Result<ExitCode, CommandError> {
     let directory = context.absolute(&args.directory);
     fs_err::create_dir_all(&directory)?;
-    write(&CommandLine::command(), "compose", &directory)?;
+    write(&CommandLine::declaration(), "compose", &directory)?;
     Ok(ExitCode::SUCCESS)
 }
 

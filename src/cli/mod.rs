@@ -78,8 +78,6 @@ mod out_of_memory;
 
 use std::process::ExitCode;
 
-use clap::{CommandFactory, FromArgMatches};
-
 pub use context::{Ansi, Context, Scope};
 pub use error::{CommandError, Kind};
 pub use globals::{Command, CommandLine, Globals};
@@ -147,19 +145,26 @@ fn report(error: &CommandError, as_json: bool) {
 
 /// Reads the arguments and runs the command that they name.
 fn dispatch(program: &str, arguments: &[String]) -> Result<ExitCode, CommandError> {
-    let declaration = CommandLine::command();
-    let canonical = match flags::canonical(&declaration, program, arguments)? {
-        flags::Request::Help(path) => {
-            let width = stream::width().unwrap_or(80);
-            stream::out(help::text(&declaration, &path, program, width))?;
-            return Ok(ExitCode::SUCCESS);
+    let one = CommandLine::declaration_of(arguments);
+    let (declaration, canonical) = match one.map(|one| (flags::canonical(&one, program, arguments), one)) {
+        Some((Ok(flags::Request::Run(arguments)), one)) => (one, arguments),
+        // Help, a mistake, or another command than it seemed.
+        _ => {
+            let all = CommandLine::declaration();
+            match flags::canonical(&all, program, arguments)? {
+                flags::Request::Help(path) => {
+                    let width = stream::width().unwrap_or(80);
+                    stream::out(help::text(&all, &path, program, width))?;
+                    return Ok(ExitCode::SUCCESS);
+                }
+                flags::Request::Run(arguments) => (all, arguments),
+            }
         }
-        flags::Request::Run(arguments) => arguments,
     };
     let matches = declaration
         .try_get_matches_from(std::iter::once(program.to_owned()).chain(canonical))
         .map_err(|error| CommandError::message(error.render().to_string().trim_end().to_owned()))?;
-    let line = CommandLine::from_arg_matches(&matches)?;
+    let line = CommandLine::of(&matches)?;
     let mut context = Context::new(line.globals, program.to_owned())?;
     let Some(command) = line.command else {
         // Without a command only `--version` gets here; everything else asked for help.

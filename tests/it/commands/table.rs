@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
-use clap::{Arg, ArgAction, Command, CommandFactory};
+use clap::{Arg, ArgAction, Command};
 use compose::cli::CommandLine;
 
 /// Where the proofs stand, and where the table goes.
@@ -55,7 +55,7 @@ fn commands() -> BTreeMap<String, Command> {
         }
     }
     let mut all = BTreeMap::new();
-    collect(&CommandLine::command(), "", &mut all);
+    collect(&CommandLine::declaration(), "", &mut all);
     all
 }
 
