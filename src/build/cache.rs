@@ -16,6 +16,7 @@ use std::time::SystemTime;
 
 use super::mount::{Mount, Sharing};
 use crate::image::{Hasher, Store};
+use crate::os::held::Held;
 
 /// What all caches together may hold.
 const MOST: u64 = 10 << 30;
@@ -25,7 +26,7 @@ pub(super) struct Cache {
     pub directory: PathBuf,
     /// It was made just now: there is nothing in it.
     pub is_new: bool,
-    _lock: File,
+    _lock: Held,
 }
 
 fn home(store: &Store) -> PathBuf {
@@ -96,7 +97,7 @@ pub(super) fn open(store: &Store, mount: &Mount, target: &str) -> io::Result<Cac
     Ok(Cache {
         directory,
         is_new,
-        _lock: lock,
+        _lock: Held::new(lock),
     })
 }
 

@@ -17,6 +17,7 @@ use super::store::{Blob, LayerInfo, Store};
 use super::unpack::{self, Limits, UnpackError};
 use super::usage::Blocks;
 use super::{ImageError, check, sha256, tree};
+use crate::os::held::Held;
 
 /// How a layer is compressed, found in its first bytes: media types lie.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -154,7 +155,7 @@ pub(super) struct Unfinished {
 /// Held by the process that fetches a layer.
 pub(super) struct Fetching {
     path: PathBuf,
-    _file: File,
+    _file: Held,
 }
 
 impl Unfinished {
@@ -606,7 +607,10 @@ impl Store {
             .open(&path)
             .map_err(ImageError::file("open", &path))?;
         file.lock().map_err(ImageError::file("lock", &path))?;
-        Ok(Fetching { path, _file: file })
+        Ok(Fetching {
+            path,
+            _file: Held::new(file),
+        })
     }
 
     /// Removes the layers and blobs that are in neither list and returns how many bytes that frees.

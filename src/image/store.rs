@@ -23,6 +23,7 @@ use super::index::{self, ImageRecord, Index, SourceRecord, Stamp};
 use super::reference::{Reference, Source};
 use super::remove::{self, Case, ImageUser, Removed};
 use super::{ImageError, UnpackError, digest, tree};
+use crate::os::held::Held;
 use crate::rootless;
 
 /// Images and their layers on this machine. Cheap to clone; all clones are one store.
@@ -433,12 +434,12 @@ impl Store {
         Ok(self.state()?.cache.clone())
     }
 
-    /// Keeps what is being made from being collected until the returned file is closed: it is in no index yet.
-    pub fn working(&self) -> Result<File, ImageError> {
+    /// Keeps what is being made from being collected until the returned value is dropped: it is in no index yet.
+    pub fn working(&self) -> Result<Held, ImageError> {
         let path = self.inner.root.join("work.lock");
         let file = self.lock_file(&path)?;
         file.lock_shared().map_err(ImageError::file("lock", &path))?;
-        Ok(file)
+        Ok(Held::new(file))
     }
 
     /// Removes layers and blobs that neither an image nor a build step has, and returns how many bytes that frees.
@@ -450,6 +451,7 @@ impl Store {
         if working.try_lock().is_err() {
             return Ok(0);
         }
+        let _working = Held::new(working);
         let (layers, mut blobs) = {
             let state = self.state()?;
             if state.is_recovered {
@@ -647,12 +649,12 @@ impl Store {
         Ok(state)
     }
 
-    /// Makes this the only writer until the returned file is closed.
-    fn lock(&self) -> Result<File, ImageError> {
+    /// Makes this the only writer until the returned value is dropped.
+    fn lock(&self) -> Result<Held, ImageError> {
         let path = self.inner.root.join("lock");
         let file = self.lock_file(&path)?;
         file.lock().map_err(ImageError::file("lock", &path))?;
-        Ok(file)
+        Ok(Held::new(file))
     }
 
     fn lock_file(&self, path: &Path) -> Result<File, ImageError> {

@@ -1,6 +1,7 @@
 //! Safe wrappers on system calls: the only module with `unsafe` code.
 pub mod datagram;
 pub mod device_filter;
+pub mod held;
 pub mod memfd;
 pub mod memory;
 pub mod mount;
