@@ -1,4 +1,5 @@
 //! Safe wrappers on system calls: the only module with `unsafe` code.
+pub mod crew;
 pub mod datagram;
 pub mod device_filter;
 pub mod held;

@@ -9,10 +9,10 @@ use std::ops::Range;
 
 use super::compose::{MAX_NODES, Read, read_range};
 use super::{Mapping, Node, SourceId, Sources, Value};
-use crate::parallel::{each, threads};
+use crate::parallel::{PARTS, each, threads};
 
-/// A part smaller than this is read faster than a thread is started.
-const LEAST_BYTES: usize = 8 << 10;
+/// A part smaller than this is read faster than it is handed over.
+const LEAST_BYTES: usize = 4 << 10;
 
 /// The section whose entries are read in parts.
 const SECTION: &str = "services";
@@ -34,8 +34,8 @@ struct Cuts {
 /// may have.
 pub(super) fn read(sources: &Sources, id: SourceId, left: usize) -> Option<(Node, usize)> {
     let text = sources.text(id);
-    let count = threads().min(text.len() / LEAST_BYTES);
-    if count < 2 {
+    let count = (threads() * PARTS).min(text.len() / LEAST_BYTES);
+    if count < 2 || threads() < 2 {
         return None;
     }
     join(sources, id, &cut(text, count)?, left)
