@@ -314,10 +314,14 @@ impl Cgroup {
     pub fn remove(&self) {
         for path in self.legacy.iter().map(|(_, path)| path).chain(&self.unified) {
             // The kernel lets go of a killed process a moment after its parent has heard of its end.
-            let _ = settle(|| match remove_tree(path) {
+            let removed = settle(|| match remove_tree(path) {
                 Err(error) if error.raw_os_error() == Some(libc::EBUSY) => Ok(false),
                 other => other.map(|()| true),
             });
+            if removed.is_err() {
+                // Somebody made it the parent of another cgroup, whose end is its end then.
+                mark(path);
+            }
             for parent in path.ancestors().skip(1).take(self.depth.saturating_sub(1)) {
                 // Another container may be in it; and a user's own, with limits perhaps, is theirs to remove.
                 if !self.owns_parent || !is_ours(parent) || fs::remove_dir(parent).is_err() {
@@ -368,10 +372,16 @@ impl Joinable {
 const MARK: &str = "trusted.compose";
 
 fn is_ours(path: &Path) -> bool {
-    let named_after_us = path
-        .file_name()
-        .is_some_and(|name| name.as_encoded_bytes().starts_with(b"compose-"));
-    named_after_us || rustix::fs::getxattr(path, MARK, &mut [0_u8; 8]).is_ok()
+    is_named_after_us(path) || rustix::fs::getxattr(path, MARK, &mut [0_u8; 8]).is_ok()
+}
+
+fn mark(path: &Path) {
+    let _ = rustix::fs::setxattr(path, MARK, b"made", rustix::fs::XattrFlags::empty());
+}
+
+fn is_named_after_us(path: &Path) -> bool {
+    path.file_name()
+        .is_some_and(|name| name.as_encoded_bytes().starts_with(b"compose-"))
 }
 
 /// Makes a container's cgroup and what is above it up to the hierarchy's root, `depth` levels up, trying again where
@@ -380,7 +390,10 @@ fn create(path: &Path, depth: usize, prepare: impl Fn(&Path) -> io::Result<()>) 
     let mut levels: Vec<&Path> = path.ancestors().take(depth).collect();
     levels.reverse();
     for attempt in 0.. {
-        match levels.iter().try_for_each(|level| create_one(level, &prepare)) {
+        let made = levels
+            .iter()
+            .try_for_each(|level| create_one(level, *level != path, &prepare));
+        match made {
             Err(error) if error.kind() == io::ErrorKind::NotFound && attempt < 10 => {}
             other => return other,
         }
@@ -388,11 +401,13 @@ fn create(path: &Path, depth: usize, prepare: impl Fn(&Path) -> io::Result<()>) 
     Ok(())
 }
 
-fn create_one(path: &Path, prepare: impl Fn(&Path) -> io::Result<()>) -> io::Result<()> {
+fn create_one(path: &Path, is_parent: bool, prepare: impl Fn(&Path) -> io::Result<()>) -> io::Result<()> {
     match fs::create_dir(path) {
         Ok(()) => {
             // Without the mark, it stays when the last container has left it.
-            let _ = rustix::fs::setxattr(path, MARK, b"made", rustix::fs::XattrFlags::empty());
+            if is_parent && !is_named_after_us(path) {
+                mark(path);
+            }
             prepare(path)
         }
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => prepare(path),
