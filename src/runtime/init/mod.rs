@@ -25,6 +25,7 @@ use crate::runtime::hooks::{self, About, Calls};
 use crate::runtime::in_root;
 use crate::runtime::outside::Prepared;
 use crate::runtime::protocol::{self, ExecPlan, InitPlan, InitReport};
+use crate::runtime::shim::birth;
 use failure::{Attempt, Failure};
 use process::Final;
 use surroundings::{CgroupView, Surroundings};
@@ -86,6 +87,8 @@ pub struct InitContext<'c> {
     pub filter: Option<&'c OwnedFd>,
     /// The network namespace to join.
     pub netns: Option<OwnedFd>,
+    /// What that comes by, where it is still being made.
+    pub word: Option<&'c OwnedFd>,
     /// The standard streams.
     pub streams: Option<Streams>,
     /// What it joins its cgroups by.
@@ -194,6 +197,11 @@ fn prepare(
     let place = context.dir.join(protocol::ROOT);
     rustix::process::umask(Mode::empty());
     let (mut surroundings, sources) = Surroundings::attach(&plan.root, spec, &place, prepared)?;
+    if let Some(word) = context.word {
+        // A sysfs shows the network of whoever mounts it, and what is mounted next may be written with the network.
+        let netns = birth::awaited(word).ok_or_else(|| Failure::Runtime(birth::NO_NETWORK.to_owned()))?;
+        join_network(netns.as_fd())?;
+    }
     let view = CgroupView {
         layout: context.layout,
         cgroup: context.cgroup,
@@ -347,11 +355,15 @@ fn join_namespaces(single: &SingleThreaded, context: &InitContext<'_>, spec: &Sp
             None => {}
         }
     }
-    if let Some(netns) = &context.netns {
-        rustix::thread::move_into_link_name_space(netns.as_fd(), Some(LinkNameSpaceType::Network))
-            .attempt(|| "join the network namespace")?;
-    }
-    Ok(())
+    context
+        .netns
+        .as_ref()
+        .map_or(Ok(()), |netns| join_network(netns.as_fd()))
+}
+
+fn join_network(netns: BorrowedFd<'_>) -> Result<(), Failure> {
+    rustix::thread::move_into_link_name_space(netns, Some(LinkNameSpaceType::Network))
+        .attempt(|| "join the network namespace")
 }
 
 fn link_type(kind: LinuxNamespaceType) -> Option<LinkNameSpaceType> {

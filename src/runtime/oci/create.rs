@@ -134,6 +134,7 @@ impl Containers {
                 init: file,
                 filter,
                 netns: None,
+                word: None,
                 userns: None,
                 cgroup: &cgroup,
                 layout: &layout,

@@ -77,6 +77,8 @@ pub struct First<'f> {
     pub filter: Option<&'f OwnedFd>,
     /// The network namespace to join.
     pub netns: Option<OwnedFd>,
+    /// What that comes by, where it is still being made: the process goes on without it as far as it can.
+    pub word: Option<&'f OwnedFd>,
     /// The user namespace to join.
     pub userns: Option<OwnedFd>,
     /// The cgroups.
@@ -114,6 +116,15 @@ impl Course<'_> {
     fn is_supervised(self) -> bool {
         matches!(self, Self::Supervised)
     }
+}
+
+/// What there is to say where the network namespace that was to come never came.
+pub const NO_NETWORK: &str = "the container has got no network namespace";
+
+/// Waits for a network namespace that is still being made.
+pub fn awaited(word: &OwnedFd) -> Option<OwnedFd> {
+    let message = socket::receive(word).ok().flatten();
+    message.and_then(|mut message| message.descriptors.pop())
 }
 
 /// Makes the container's first process, and returns once it is the user's program.
@@ -174,6 +185,7 @@ pub fn first(single: &SingleThreaded, what: First<'_>) -> Result<Born, BirthErro
                 plan: what.init,
                 filter: what.filter,
                 netns,
+                word: what.word,
                 has_user_namespace: userns.is_some(),
                 prepared,
                 streams,

@@ -197,12 +197,13 @@ impl Shim {
             cgroup.remove();
             let _ = fs::remove_file(plan.dir.join(protocol::SOCKET));
         };
-        if let Some(word) = word {
-            let message = socket::receive(word).ok().flatten();
-            netns = message.and_then(|mut message| message.descriptors.pop());
+        // Who has ids of their own may not enter what belongs to nobody they know, and enters it before.
+        let early = word.filter(|_| plan.has_own_ids());
+        if let Some(word) = early {
+            netns = birth::awaited(word);
             if netns.is_none() {
                 undo();
-                return Err("the container has got no network namespace".to_owned());
+                return Err(birth::NO_NETWORK.to_owned());
             }
         }
         let what = First {
@@ -210,6 +211,7 @@ impl Shim {
             init,
             filter: filter.as_ref(),
             netns,
+            word: word.filter(|_| early.is_none()),
             userns,
             cgroup: &cgroup,
             layout,
