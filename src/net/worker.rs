@@ -5,6 +5,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -19,10 +20,21 @@ const THREADS: usize = 2;
 
 type Job = Box<dyn FnOnce(&mut Host) + Send>;
 
+/// A namespace with nothing in it that whoever needs the next one finds made.
+#[derive(Debug, Default)]
+struct Spare {
+    namespace: Mutex<Option<OwnedFd>>,
+    /// Whether one was used since the last one was made.
+    is_wanted: AtomicBool,
+    /// How many jobs wait, which go before.
+    jobs: AtomicUsize,
+}
+
 /// What a job works with: the host's namespace, seen from wherever the thread is.
 #[derive(Debug)]
 pub struct Host {
     namespace: OwnedFd,
+    spare: Arc<Spare>,
     /// Links, addresses and routes of the host.
     pub route: Socket,
 }
@@ -31,6 +43,7 @@ pub struct Host {
 #[derive(Clone, Debug)]
 pub struct Workers {
     jobs: Sender<Job>,
+    spare: Arc<Spare>,
 }
 
 impl Workers {
@@ -39,17 +52,19 @@ impl Workers {
         let (jobs, queue) = channel::<Job>();
         let queue = Arc::new(Mutex::new(queue));
         let namespace = namespace.map(Arc::new);
+        let spare = Arc::new(Spare::default());
         for at in 0..THREADS {
             let failed = || NetError::system("start a thread for network namespaces");
             let queue = Arc::clone(&queue);
             let namespace = namespace.clone();
+            let of_thread = Arc::clone(&spare);
             let (opened, open) = channel();
             std::thread::Builder::new()
                 .name(format!("net-{at}"))
                 .stack_size(256 * 1024)
                 .spawn(move || {
                     let entered = namespace.map_or(Ok(()), netns::enter);
-                    match entered.and_then(|()| Host::open()) {
+                    match entered.and_then(|()| Host::open(of_thread)) {
                         Ok(mut host) => {
                             let _ = opened.send(Ok(()));
                             work(&mut host, &queue);
@@ -62,7 +77,7 @@ impl Workers {
                 .unwrap_or_else(|_| Err(io::ErrorKind::UnexpectedEof.into()))
                 .map_err(failed())?;
         }
-        Ok(Self { jobs })
+        Ok(Self { jobs, spare })
     }
 
     /// Runs a job on one of the threads.
@@ -75,6 +90,7 @@ impl Workers {
             // Nobody waits any more if the caller was dropped; the job's work is done all the same.
             let _ = done.send(job(host));
         });
+        self.spare.jobs.fetch_add(1, Ordering::Relaxed);
         self.jobs.send(job).map_err(|_| NetError::Ended)?;
         result.await.map_err(|_| NetError::Ended)
     }
@@ -84,14 +100,17 @@ fn work(host: &mut Host, queue: &Mutex<Receiver<Job>>) {
     loop {
         let job = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
         let Ok(job) = job else { return };
+        host.spare.jobs.fetch_sub(1, Ordering::Relaxed);
         job(host);
+        host.make_spare();
     }
 }
 
 impl Host {
-    fn open() -> io::Result<Self> {
+    fn open(spare: Arc<Spare>) -> io::Result<Self> {
         Ok(Self {
             namespace: netns::current()?,
+            spare,
             route: Socket::open(Protocol::Route)?,
         })
     }
@@ -101,6 +120,17 @@ impl Host {
         &mut self,
         work: impl FnOnce(&mut Self, BorrowedFd<'_>) -> Result<T, NetError>,
     ) -> Result<(OwnedFd, T), NetError> {
+        self.spare.is_wanted.store(true, Ordering::Relaxed);
+        let spare = self
+            .spare
+            .namespace
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        if let Some(namespace) = spare {
+            let made = self.in_namespace(namespace.as_fd(), |host| work(host, namespace.as_fd()))?;
+            return Ok((namespace, made));
+        }
         netns::unshare().map_err(NetError::system("create a network namespace"))?;
         let namespace = netns::current().map_err(NetError::system("open the new network namespace"));
         let result = namespace.and_then(|namespace| {
@@ -109,6 +139,20 @@ impl Host {
         });
         self.go_back();
         result
+    }
+
+    /// Makes a namespace for the next one who needs one, if any was needed before: the kernel takes its time for that.
+    fn make_spare(&self) {
+        let is_time =
+            self.spare.jobs.load(Ordering::Relaxed) == 0 && self.spare.is_wanted.swap(false, Ordering::Relaxed);
+        if !is_time || netns::unshare().is_err() {
+            return;
+        }
+        let made = netns::current();
+        self.go_back();
+        if let Ok(made) = made {
+            *self.spare.namespace.lock().unwrap_or_else(PoisonError::into_inner) = Some(made);
+        }
     }
 
     /// Does `work` in a namespace that exists.
