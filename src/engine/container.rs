@@ -242,9 +242,22 @@ impl Container {
         value
     }
 
+    /// Notes that a user ends the container, which is not to come back by itself.
+    pub fn keep_down(&self) {
+        let decides = {
+            let mut record = self.record();
+            record.manually_stopped = true;
+            restart::heeds_a_users_stop(&record.host.restart_policy)
+        };
+        // Elsewhere it is written down with what happens next, and nothing is lost if that is never.
+        if decides {
+            self.note(|_| ());
+        }
+    }
+
     fn save(&self, record: &Record) -> Result<()> {
         let path = self.dir.join(RECORD);
-        files::write_json(&path, record, Durability::Renamed)?;
+        files::write_json(&path, record, Durability::Settling)?;
         self.settling.soon(&path);
         Ok(())
     }

@@ -108,9 +108,9 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let record = directory.path().join("record.json");
         assert!(!exists(&record));
-        write_json(&record, &1, Durability::Renamed).unwrap();
+        write_json(&record, &1, Durability::Settling).unwrap();
         settle(&record).unwrap();
-        write_json(&record, &2, Durability::Renamed).unwrap();
+        write_json(&record, &2, Durability::Settling).unwrap();
         assert_eq!(read::<i32>(&record).unwrap(), 2);
         for lost in [Some(""), Some("{"), None] {
             match lost {
@@ -126,7 +126,7 @@ mod tests {
     async fn the_last_records_are_written_out_at_the_end() {
         let directory = tempfile::tempdir().unwrap();
         let record = directory.path().join("record.json");
-        write_json(&record, &1, Durability::Renamed).unwrap();
+        write_json(&record, &1, Durability::Settling).unwrap();
         let (settling, closing) = (Arc::new(Settling::default()), CancellationToken::new());
         settling.soon(&record);
         closing.cancel();

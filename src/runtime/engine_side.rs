@@ -433,13 +433,11 @@ fn queue_attachments(socket: &OwnedFd, attached: &[(AttachOptions, OwnedFd)]) ->
 /// Makes a container's directory and takes away what an earlier run left in it.
 fn prepare_directory(dir: &Path) -> io::Result<()> {
     fs::create_dir_all(dir.join(protocol::ROOT))?;
-    for name in [protocol::SOCKET, protocol::EXIT] {
-        match fs::remove_file(dir.join(name)) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
+    match fs::remove_file(dir.join(protocol::SOCKET)) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
     }
-    Ok(())
+    record::set_aside(dir)
 }
 
 /// Returns what to do when a shim is gone without having told how its container ended.

@@ -3,7 +3,7 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::FlockOperation;
 
@@ -23,16 +23,31 @@ pub fn read(dir: &Path) -> io::Result<Option<ExitRecord>> {
 /// Writes the record so that it is there whole or not at all, whoever is killed meanwhile, and returns its file: once that
 /// is synced, the machine may stop as well. A disk takes its time for that, which nobody needs to wait for.
 pub fn write(dir: &Path, record: &ExitRecord) -> io::Result<File> {
-    let temporary = dir.join(format!(".{EXIT}"));
+    let temporary = temporary(dir);
     let mut file = OpenOptions::new()
         .write(true)
         .create(true)
-        .truncate(true)
+        .truncate(false)
         .mode(0o600)
         .open(&temporary)?;
-    file.write_all(&serde_json::to_vec(record)?)?;
+    let text = serde_json::to_vec(record)?;
+    file.write_all(&text)?;
+    file.set_len(text.len() as u64)?;
     fs::rename(&temporary, dir.join(EXIT))?;
     Ok(file)
+}
+
+/// Takes the record of an earlier run out of the way. Its file is kept for the next one: to free a file's blocks has some
+/// disks work for milliseconds.
+pub fn set_aside(dir: &Path) -> io::Result<()> {
+    match fs::rename(dir.join(EXIT), temporary(dir)) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+fn temporary(dir: &Path) -> PathBuf {
+    dir.join(format!(".{EXIT}"))
 }
 
 /// Returns the record of a container whose shim is gone.

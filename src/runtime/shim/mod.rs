@@ -617,10 +617,14 @@ impl Shim {
         self.lock = None;
         self.store.clear();
         let report = Report::Exited(record);
+        let mut is_known = false;
         for engine in &self.engines {
-            tell(engine, &report, &[]);
+            is_known |= tell(engine, &report, &[]);
         }
-        if let Ok(file) = written {
+        // An engine that hears of it has its own record of the container reach the disk.
+        if let Ok(file) = written
+            && !is_known
+        {
             let _ = file.sync_data();
         }
         self.announced = Some(Instant::now() + PATIENCE);
