@@ -14,7 +14,7 @@ use super::files::{self, Durability};
 use super::health::Health;
 use super::mounts::MountPoint;
 use super::settle::Settling;
-use super::{Result, exec, time};
+use super::{Result, exec, restart, time};
 use crate::runtime;
 
 /// What a container is doing.

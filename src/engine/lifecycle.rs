@@ -273,7 +273,7 @@ impl Engine {
     /// Sends a signal after which the container is not to come back.
     async fn send_stop(&self, container: &Arc<Container>, signal: i32) -> Result<()> {
         container.restart.cancel();
-        container.note(|record| record.manually_stopped = true);
+        container.keep_down();
         if container.status() == Status::Restarting {
             // Nothing runs; the wait for the next start just ended.
             return Ok(());
@@ -330,7 +330,7 @@ impl Engine {
         if stop_signal.is_none_or(|stop| stop == signal) {
             return self.send_stop(container, signal).await;
         }
-        container.note(|record| record.manually_stopped = true);
+        container.keep_down();
         self.signal(container, signal).await
     }
 

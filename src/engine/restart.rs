@@ -61,6 +61,11 @@ pub fn wants_revival(policy: &RestartPolicy, exit_code: i32, manually_stopped: b
     }
 }
 
+/// Returns whether the policy makes a difference between an end that a user brought about and any other.
+pub fn heeds_a_users_stop(policy: &RestartPolicy) -> bool {
+    matches!(policy.name.as_str(), "unless-stopped" | "on-failure")
+}
+
 /// Returns the delay that follows `last`, after a run of this length.
 pub fn next_delay(last: Option<Duration>, ran: Duration) -> Duration {
     match last {
@@ -132,6 +137,18 @@ mod tests {
         RestartPolicy {
             name: name.to_owned(),
             maximum_retry_count: most,
+        }
+    }
+
+    #[test]
+    fn a_user_s_stop_makes_no_difference_to_a_policy_that_does_not_heed_it() {
+        for name in ["", "no", "always", "unless-stopped", "on-failure"] {
+            let policy = policy(name, 0);
+            let differs = (0..2).any(|code| {
+                wants_restart(&policy, code, 0, true) != wants_restart(&policy, code, 0, false)
+                    || wants_revival(&policy, code, true) != wants_revival(&policy, code, false)
+            });
+            assert_eq!(heeds_a_users_stop(&policy), differs, "{name}");
         }
     }
 
