@@ -107,6 +107,11 @@ impl Engine {
         let container = Arc::clone(container);
         self.tasks.spawn(async move {
             tokio::select! {
+                () = live.ending() => {}
+                () = engine.closing.cancelled() => return,
+            }
+            engine.leave_networks(&container).await;
+            tokio::select! {
                 exit = live.wait() => engine.ended(&container, exit).await,
                 () = engine.closing.cancelled() => {}
             }

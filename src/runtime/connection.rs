@@ -40,6 +40,7 @@ impl Drop for Connection {
 struct Shared {
     pending: Mutex<HashMap<u64, oneshot::Sender<Reply>>>,
     execs: Mutex<HashMap<u64, watch::Sender<Option<i32>>>>,
+    ending: watch::Sender<bool>,
     exit: watch::Sender<Option<ExitRecord>>,
     warnings: Mutex<Vec<String>>,
     gone: watch::Sender<bool>,
@@ -62,6 +63,7 @@ impl Connection {
         let shared = Arc::new(Shared {
             pending: Mutex::default(),
             execs: Mutex::default(),
+            ending: watch::Sender::new(false),
             exit: watch::Sender::new(None),
             warnings: Mutex::default(),
             gone: watch::Sender::new(false),
@@ -104,6 +106,11 @@ impl Connection {
     pub async fn tell(&self, command: Command, descriptors: &[BorrowedFd<'_>]) -> Result<(), RuntimeError> {
         let (answer, _) = self.ask(command, descriptors).await?;
         answer.map(drop).map_err(RuntimeError::Refused)
+    }
+
+    /// Returns whether the container's process has ended, though not all may be cleared away.
+    pub fn ending(&self) -> watch::Receiver<bool> {
+        self.shared.ending.subscribe()
     }
 
     /// Returns the container's end, once it comes.
@@ -167,8 +174,13 @@ async fn read(
                     let _ = sender.send((result, message.descriptors));
                 }
             }
+            Ok(Report::Ending) => {
+                shared.ending.send_replace(true);
+            }
             Ok(Report::Exited(record)) => {
                 shared.exit.send_replace(Some(record));
+                // A shim of an earlier release says it all at once.
+                shared.ending.send_replace(true);
             }
             Ok(Report::ExecExited { exec, code }) => {
                 if let Some(sender) = locked(&shared.execs).remove(&exec) {
@@ -185,6 +197,7 @@ async fn read(
     if is_open && let Ok(record) = tokio::task::spawn_blocking(bury).await {
         shared.exit.send_replace(Some(record));
     }
+    shared.ending.send_replace(true);
     if let Some(started) = started.take() {
         let _ = started.send(Err(RuntimeError::ShimGone));
     }

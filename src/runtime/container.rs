@@ -90,6 +90,11 @@ impl Container {
         self.inner.connection.warnings()
     }
 
+    /// Waits until the container's process has ended. What it had may not be cleared away yet.
+    pub async fn ending(&self) {
+        let _ = self.inner.connection.ending().wait_for(|ending| *ending).await;
+    }
+
     /// Waits for the container's end.
     pub fn wait(&self) -> impl Future<Output = ExitRecord> + Send + 'static {
         let mut exit = self.inner.connection.exit();

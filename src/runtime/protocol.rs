@@ -261,6 +261,8 @@ pub enum Report {
         /// What came of it.
         result: Result<Answer, String>,
     },
+    /// The container's process has ended, and what it had is being cleared away.
+    Ending,
     /// The container ended; its record is on disk.
     Exited(ExitRecord),
     /// A process run in the container ended.

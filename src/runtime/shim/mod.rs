@@ -553,9 +553,15 @@ impl Shim {
             finished: Timestamp::now(),
             reason: None,
         };
-        // What the kernel does for a pid namespace is done here for a container without one.
-        self.cgroup.kill();
+        // What the kernel does for a pid namespace is done here for a container without one of its own.
+        if self.plan.namespaces & libc::CLONE_NEWPID as u64 == 0 {
+            self.cgroup.kill();
+        }
         self.ended = Some((record, Instant::now() + GRACE));
+        // What the engine has to clear away, it clears away meanwhile.
+        for engine in &self.engines {
+            tell(engine, &Report::Ending, &[]);
+        }
     }
 
     /// Tells of guests that ended, once their output is with those who asked for it.
