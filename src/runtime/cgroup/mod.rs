@@ -11,7 +11,7 @@ mod stats;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -324,7 +324,7 @@ impl Cgroup {
             }
             for parent in path.ancestors().skip(1).take(self.depth.saturating_sub(1)) {
                 // Another container may be in it; and a user's own, with limits perhaps, is theirs to remove.
-                if !self.owns_parent || !is_ours(parent) || fs::remove_dir(parent).is_err() {
+                if !self.owns_parent || has_children(parent) || !is_ours(parent) || fs::remove_dir(parent).is_err() {
                     break;
                 }
             }
@@ -366,6 +366,12 @@ impl Joinable {
         }
         Ok(())
     }
+}
+
+/// Returns whether other cgroups lie in a cgroup, without asking for the lock that all changes of cgroups wait for. Who
+/// leaves last sees none, having removed its own before it looks.
+fn has_children(path: &Path) -> bool {
+    fs::metadata(path).is_ok_and(|metadata| metadata.nlink() > 2)
 }
 
 /// The mark of cgroups that we made, as opposed to those that were there.

@@ -471,7 +471,13 @@ impl CgroupView<'_> {
             let Some(name) = point.file_name() else {
                 continue;
             };
-            let own = in_root::make_directories(directory.as_fd(), Path::new(name), Mode::from_raw_mode(0o755))?;
+            // Nobody else has been in there: no link leads out.
+            match rustix::fs::mkdirat(&directory, name, Mode::from_raw_mode(0o755)) {
+                Ok(()) | Err(rustix::io::Errno::EXIST) => {}
+                Err(error) => return Err(error.into()),
+            }
+            let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+            let own = rustix::fs::openat(&directory, name, flags, Mode::empty())?;
             bind_directory(path, own.as_fd(), options)?;
             for controller in controllers.iter().filter(|controller| name != controller.as_str()) {
                 let _ = rustix::fs::symlinkat(name, &directory, controller.as_str());
