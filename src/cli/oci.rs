@@ -214,7 +214,7 @@ fn changed(containers: &Containers, exec: &Exec) -> Result<Process, Failure> {
     let number = |text: &str| {
         text.parse::<u32>()
             .ok()
-            .filter(|_| text.bytes().all(|byte| byte.is_ascii_digit()))
+            .filter(|number| *number != u32::MAX && text.bytes().all(|byte| byte.is_ascii_digit()))
             .ok_or_else(|| Failure::Said(format!("{text:?} is not a user's or group's number")))
     };
     if let Some(user) = &exec.user {

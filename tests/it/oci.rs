@@ -380,6 +380,12 @@ fn a_process_runs_in_a_container() {
             &namespace.display().to_string()
         ]
     );
+    // What is added is not inherited either (CVE-2022-29162).
+    let sets = ["grep", "-E", "CapInh|CapEff|CapAmb", "/proc/self/status"];
+    let said = bundle.succeed(&[&["exec", "--cap", "CAP_NET_ADMIN", &id], &sets[..]].concat());
+    let words: Vec<&str> = said.split_whitespace().collect();
+    let none = "0000000000000000";
+    assert_eq!(words, ["CapInh:", none, "CapEff:", "00000000a80435fb", "CapAmb:", none]);
     let process = json!({
         "args": ["sh", "-c", "grep -E 'NoNewPrivs|Groups' /proc/self/status"],
         "cwd": "/", "env": ["PATH=/bin"], "noNewPrivileges": true,
@@ -396,13 +402,84 @@ fn a_process_runs_in_a_container() {
             .contains("executable file not found in $PATH")
     );
     // Numbers alone: what looks like one and is none is refused (CVE-2026-30892).
-    for user in ["0x0", "+0", " 0", "-1", "4294967296", "root\n", "", "1:", "1:x"] {
+    for user in [
+        "0x0",
+        "+0",
+        " 0",
+        "-1",
+        "4294967295",
+        "4294967296",
+        "root\n",
+        "",
+        "1:",
+        "1:x",
+        "1:4294967295",
+    ] {
         let said = bundle.fail(&["exec", "--user", user, &id, "true"]);
         assert!(
             said.contains("is not a user's or group's number") || said.contains("unexpected"),
             "{user:?}: {said}"
         );
     }
+}
+
+#[test]
+fn a_number_that_stands_for_nobody_leaves_nobody_as_root() {
+    // To the kernel, the greatest number means to stay who one is.
+    for user in [
+        json!({"uid": 4_294_967_295_u32, "gid": 0}),
+        json!({"uid": 1, "gid": 4_294_967_295_u32}),
+        json!({"uid": 1, "gid": 1, "additionalGids": [4_294_967_295_u32]}),
+    ] {
+        let Some(bundle) = Bundle::new(|config| {
+            config["process"]["user"] = user.clone();
+            config["process"]["args"] = shell("id");
+        }) else {
+            return;
+        };
+        let output = bundle.run(&["run", &bundle.id()]);
+        let said = text(&output.stderr);
+        assert!(!output.status.success(), "{user}: {}", text(&output.stdout));
+        assert_eq!(text(&output.stdout), "", "{user}");
+        assert!(
+            said.contains("become user") || said.contains("setgroups: invalid argument"),
+            "{user}: {said}"
+        );
+    }
+}
+
+#[test]
+fn a_kernel_parameter_is_written_to_the_kernel_or_not_at_all() {
+    let Some(bundle) = Bundle::new(|config| {
+        config["linux"]["sysctl"] = json!({"net.ipv4.ip_forward": "1"});
+        config["process"]["args"] = shell("cat /proc/sys/net/ipv4/ip_forward");
+    }) else {
+        return;
+    };
+    assert_eq!(bundle.succeed(&["run", &bundle.id()]), "1\n");
+    // Something else lies where the parameter is, in a namespace of mounts of this test's own.
+    let decoy = bundle.path("decoy");
+    let parameter = decoy.join("net/ipv4/ip_forward");
+    fs::create_dir_all(parameter.parent().expect("it is below")).expect("a directory");
+    fs::write(&parameter, "untouched").expect("a file");
+    let script = "mount --bind \"$1\" /proc/sys && shift && exec \"$@\"";
+    let output = Command::new("unshare")
+        .args(["--mount", "sh", "-c", script, "sh"])
+        .arg(&decoy)
+        .arg(binary())
+        .args(["oci", "--root"])
+        .arg(bundle.path("state"))
+        .args(["run", &bundle.id()])
+        .current_dir(bundle.directory.path())
+        .stdin(Stdio::null())
+        .output()
+        .expect("unshare runs");
+    let said = text(&output.stderr);
+    assert!(
+        !output.status.success() && said.contains("unsafe procfs detected"),
+        "{said}"
+    );
+    assert_eq!(fs::read_to_string(parameter).expect("a file"), "untouched");
 }
 
 #[test]

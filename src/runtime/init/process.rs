@@ -283,6 +283,10 @@ impl Final<'_> {
             own_stream(stream, uid);
         }
         rustix::thread::set_keep_capabilities(true).attempt(|| "set keep caps")?;
+        // To the kernel this number is no group.
+        if identity.groups.contains(&u32::MAX) {
+            return Err(Failure::of("setgroups", &rustix::io::Errno::INVAL.into()));
+        }
         let groups: Vec<Gid> = identity.groups.iter().copied().map(Gid::from_raw).collect();
         // In a user namespace whose setgroups is denied there is nothing to set.
         match rustix::thread::set_thread_groups(&groups) {
