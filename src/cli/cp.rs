@@ -600,4 +600,42 @@ mod tests {
         assert!(unpack(archive.as_slice(), "d", inside.path(), "d").is_err());
         assert!(!outside.path().join("f").exists());
     }
+
+    #[test]
+    fn a_hard_link_in_an_archive_leads_nowhere_else() {
+        let outside = tempfile::tempdir().unwrap();
+        std::fs::write(outside.path().join("secret"), "canary").unwrap();
+        for (target, through) in [
+            ("d/away/secret", true),
+            ("d/away", true),
+            ("../secret", false),
+            ("/etc/passwd", false),
+        ] {
+            let inside = tempfile::tempdir().unwrap();
+            let mut archive = tar::Builder::new(Vec::new());
+            let mut add = |kind: tar::EntryType, path: &str, link: &Path| {
+                let mut header = tar::Header::new_gnu();
+                header.set_entry_type(kind);
+                header.set_mode(0o755);
+                header.set_size(0);
+                match kind {
+                    tar::EntryType::Directory => archive.append_data(&mut header, path, &b""[..]).unwrap(),
+                    _ => archive.append_link(&mut header, path, link).unwrap(),
+                }
+            };
+            add(tar::EntryType::Directory, "d/", Path::new(""));
+            if through {
+                let to = if target == "d/away" {
+                    outside.path().join("secret")
+                } else {
+                    outside.path().to_owned()
+                };
+                add(tar::EntryType::Symlink, "d/away", &to);
+            }
+            add(tar::EntryType::Link, "d/hard", Path::new(target));
+            let archive = archive.into_inner().unwrap();
+            assert!(unpack(archive.as_slice(), "d", inside.path(), "d").is_err(), "{target}");
+            assert!(inside.path().join("d/hard").symlink_metadata().is_err(), "{target}");
+        }
+    }
 }

@@ -162,6 +162,16 @@ fn a_hard_link_cannot_reach_out() {
     // To a symbolic link: the link itself is linked, never what it points at.
     let place = Place::new();
     let outside = place.directory.path().join("outside");
+    let layer = Layer::default().link("s", outside.to_str().unwrap()).hard("h", "s");
+    place.unpack(layer).unwrap();
+    assert!(place.root().join("h").symlink_metadata().unwrap().is_symlink());
+    assert_eq!(
+        outside.metadata().unwrap().nlink(),
+        1,
+        "nothing has the file by another name"
+    );
+    let place = Place::new();
+    let outside = place.directory.path().join("outside");
     let layer = Layer::default()
         .link("s", outside.to_str().unwrap())
         .hard("h", "s")

@@ -192,19 +192,23 @@ mod tests {
 
     #[test]
     fn no_name_leads_out() {
-        for name in ["../x", "/etc/x", "a/b", "..", "a\\b", ""] {
+        for name in ["../x", "/etc/x", "a/b", "..", ".", "a\\b", "a\0b", ""] {
+            let main = || layer(COMPOSE_FILE, &[], "a: 1");
             let annotations = [
                 ("com.docker.compose.extends", "true"),
                 ("com.docker.compose.file", name),
             ];
-            assert!(
-                written(vec![layer(COMPOSE_FILE, &annotations, "a: 1")]).is_err(),
-                "{name}"
-            );
-            assert!(
-                written(vec![layer(ENV_FILE, &[("com.docker.compose.envfile", name)], "")]).is_err(),
-                "{name}"
-            );
+            for layer in [
+                layer(COMPOSE_FILE, &annotations, "a: 1"),
+                layer(ENV_FILE, &[("com.docker.compose.envfile", name)], ""),
+            ] {
+                assert_eq!(
+                    written(vec![main(), layer]),
+                    Err("invalid OCI artifact".to_owned()),
+                    "{name:?}"
+                );
+            }
+            assert!(written(vec![main()]).is_ok());
         }
     }
 }
