@@ -148,6 +148,96 @@ async fn the_kernel_s_own_views_are_mounted_on_ordinary_directories_only() {
     assert_eq!(text, "fine\n");
 }
 
+#[tokio::test]
+async fn a_device_directory_that_is_mounted_is_not_believed() {
+    let Some(_) = runtime() else { return };
+    // With one mounted there, nothing is put into `/dev`: whoever fills it chooses what is called `null`.
+    let outside = Outside::new();
+    for null in ["plain", "zero", "link", "trigger", "nothing"] {
+        let place = Box::new();
+        let devices = tempfile::Builder::new()
+            .prefix("vol")
+            .tempdir_in("/tmp")
+            .expect("a directory");
+        let path = devices.path().join("null");
+        match null {
+            "plain" => fs::write(&path, "canary\n").expect("a file"),
+            "zero" => {
+                let (kind, mode) = (
+                    rustix::fs::FileType::CharacterDevice,
+                    rustix::fs::Mode::from_raw_mode(0o666),
+                );
+                rustix::fs::mknodat(rustix::fs::CWD, &path, kind, mode, rustix::fs::makedev(1, 5)).expect("a device");
+            }
+            "link" => symlink(outside.path().join("secret"), &path).expect("a link"),
+            "trigger" => symlink("/proc/sysrq-trigger", &path).expect("a link"),
+            _ => {}
+        }
+        let mut launch =
+            place.launch("for f in /proc/keys /proc/timer_list; do stat -c '%F %t:%T' $f; done; cat /proc/keys");
+        let mounts = launch.spec.mounts_mut().as_mut().expect("mounts");
+        mounts.retain(|mount| !mount.destination().starts_with("/dev"));
+        mounts.push(spec::bind(devices.path(), "/dev", false, "rprivate"));
+        let (_, text) = place.run_launch(launch).await.expect("it starts");
+        assert_eq!(text, "character special file 1:3\n".repeat(2), "{null}");
+    }
+    outside.assert_untouched();
+}
+
+#[tokio::test]
+async fn a_terminal_comes_from_the_kernel_whatever_is_called_so() {
+    let Some(_) = runtime() else { return };
+    let outside = Outside::new();
+    let terminals = tempfile::Builder::new()
+        .prefix("vol")
+        .tempdir_in("/tmp")
+        .expect("a directory");
+    fs::write(terminals.path().join("ptmx"), "canary\n").expect("a file");
+    symlink(outside.path().join("secret"), terminals.path().join("0")).expect("a link");
+    let with_terminal = |place: &Box| {
+        let mut launch = place.launch("tty; readlink /dev/console");
+        change_process(&mut launch, |process| {
+            process.set_terminal(Some(true));
+        });
+        launch
+    };
+    let place = Box::new();
+    let mut launch = with_terminal(&place);
+    let mounts = launch.spec.mounts_mut().as_mut().expect("mounts");
+    mounts.push(spec::bind(terminals.path(), "/dev/pts", false, "rprivate"));
+    let error = place.run_launch(launch).await.expect_err("there are no terminals");
+    assert!(error.to_string().contains("/dev/pts is not a devpts"), "{error}");
+    // Where the console is to be, a link leads inside.
+    let place = Box::new();
+    let devices = tempfile::Builder::new()
+        .prefix("vol")
+        .tempdir_in("/tmp")
+        .expect("a directory");
+    symlink(outside.path().join("console"), devices.path().join("console")).expect("a link");
+    fs::create_dir(devices.path().join("pts")).expect("a directory");
+    let mut launch = with_terminal(&place);
+    let mounts = launch.spec.mounts_mut().as_mut().expect("mounts");
+    mounts.retain(|mount| !mount.destination().starts_with("/dev"));
+    mounts.push(spec::bind(devices.path(), "/dev", false, "rprivate"));
+    let options = ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"];
+    mounts.push(spec::mount("/dev/pts", "devpts", "devpts", &options));
+    let _ = place.run_launch(launch).await;
+    outside.assert_untouched();
+}
+
+#[tokio::test]
+async fn nothing_is_mounted_inside_the_kernel_s_own_view() {
+    let Some(_) = runtime() else { return };
+    for destination in ["/proc/self/attr", "/proc/sys/kernel", "/etc/../proc/1", "/proc/self"] {
+        let place = Box::new();
+        let mut launch = place.launch("echo started");
+        let mounts = launch.spec.mounts_mut().as_mut().expect("mounts");
+        mounts.push(spec::tmpfs(destination, &[]));
+        let error = place.run_launch(launch).await.expect_err("it is no place to mount on");
+        assert!(error.to_string().contains("is inside /proc"), "{destination}: {error}");
+    }
+}
+
 /// Exchanges two names for as long as the flag is set.
 fn exchange(pairs: Vec<(PathBuf, PathBuf)>, goes_on: Arc<AtomicBool>) -> std::thread::JoinHandle<u64> {
     std::thread::spawn(move || {
@@ -315,6 +405,8 @@ async fn secrets_stay_out_of_supervisors() {
     let shim = container.shim_pid();
     for file in ["environ", "cmdline"] {
         let text = fs::read_to_string(format!("/proc/{shim}/{file}")).expect("a process's file");
+        // Nor has it anything of the environment of whoever started it.
+        assert!(file != "environ" || text.is_empty(), "{text}");
         assert!(!text.contains("tell-nobody"), "{file}");
     }
     for (path, said) in picture(&place.path("c")) {

@@ -10,6 +10,7 @@ use std::time::Duration;
 use compose::os::device_filter::{DeviceRule, attach};
 use compose::runtime::{Log, Root, Seccomp, capability, spec};
 use oci_spec::runtime::{LinuxCpuBuilder, LinuxMemoryBuilder, LinuxNamespaceType, LinuxPidsBuilder};
+use tokio::io::AsyncReadExt;
 
 use super::support::*;
 
@@ -402,6 +403,29 @@ async fn a_working_directory_outside_is_refused() {
         process.set_cwd("/new/place".into());
     });
     assert_eq!(place.run_launch(launch).await.expect("made").1, "/new/place\n");
+}
+
+#[tokio::test]
+async fn a_working_directory_outside_is_refused_to_further_processes_too() {
+    let Some(runtime) = runtime() else { return };
+    let place = Box::new();
+    let container = runtime.start(place.launch("exec sleep 60")).await.expect("it starts");
+    for number in 0..24 {
+        let mut spec = exec_spec(&["sh", "-c", "pwd; ls .."]);
+        spec.process.set_cwd(format!("/proc/self/fd/{number}").into());
+        if let Ok(mut process) = container.exec(spec).await {
+            let mut bytes = Vec::new();
+            within(process.stream.read_to_end(&mut bytes))
+                .await
+                .expect("its output");
+            panic!("fd {number} was entered: {}", String::from_utf8_lossy(&bytes));
+        }
+    }
+    // Nor is there anything of the host's to be found by number later.
+    let (_, text) = exec(&container, &["ls", "-l", "/proc/self/fd"]).await;
+    assert_eq!(text.lines().filter(|line| line.contains("->")).count(), 3, "{text}");
+    container.kill(9).await.expect("killed");
+    within(container.wait()).await;
 }
 
 #[tokio::test]
