@@ -7,6 +7,7 @@ mod attributes;
 mod build;
 mod build_cache;
 mod build_faults;
+mod build_jail;
 mod build_network;
 mod build_services;
 mod buildkit;
