@@ -181,6 +181,58 @@ fn a_registry_behind_a_private_authority_is_believed_only_with_its_certificate()
 }
 
 #[test]
+fn a_certificate_is_believed_for_its_time_and_its_host_only() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let authority = Authority::new(directory.path(), "authority");
+    for (files, is_believed) in [
+        (authority.sign("good"), true),
+        (
+            authority.sign_with("expired", "127.0.0.1", |params| {
+                params.not_before = rcgen::date_time_ymd(2020, 1, 1);
+                params.not_after = rcgen::date_time_ymd(2021, 1, 1);
+            }),
+            false,
+        ),
+        (
+            authority.sign_with("early", "127.0.0.1", |params| {
+                params.not_before = rcgen::date_time_ymd(3000, 1, 1);
+            }),
+            false,
+        ),
+        (authority.sign_with("other", "192.0.2.1", |_| {}), false),
+    ] {
+        let (certificate, key) = files;
+        let http = format!(
+            "  tls:\n    certificate: {}\n    key: {}\n",
+            certificate.display(),
+            key.display()
+        );
+        let Some(registry) = Registry::with(Options {
+            http,
+            ..Options::default()
+        }) else {
+            return;
+        };
+        let Some(mut project) = project(&registry) else { return };
+        let config = project.path().join("config");
+        project.set("COMPOSE_CONFIG_DIR", &config.display().to_string());
+        let certificates = config.join("certs.d").join(&registry.address);
+        std::fs::create_dir_all(&certificates).expect("a directory");
+        std::fs::copy(directory.path().join("authority.crt"), certificates.join("ca.crt")).expect("a file");
+        project.succeed(&["build"]);
+        let output = project.run(&["push"]);
+        let said = crate::support::text(&output.stderr);
+        assert_eq!(
+            output.status.success(),
+            is_believed,
+            "{}: {said}",
+            certificate.display()
+        );
+        assert!(is_believed || said.contains("certificate"), "{said}");
+    }
+}
+
+#[test]
 fn a_registry_on_this_machine_needs_no_known_authority() {
     let directory = tempfile::tempdir().expect("a directory");
     let authority = Authority::new(directory.path(), "authority");

@@ -283,6 +283,37 @@ fn fill_the_disk(step: usize) {
     assert!(refused >= 20 / step, "{refused} of {} were refused", 40 / step);
 }
 
+#[test]
+fn a_small_layer_that_becomes_large_is_refused_before_the_disk_is_full() {
+    if !available("root", support::is_root()) {
+        return;
+    }
+    let zeros = tar_of(&[("zeros", &vec![0; 256 << 20])]);
+    let diff_id = sha256(&zeros);
+    let gzip = {
+        use std::io::Write as _;
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+        encoder.write_all(&zeros).unwrap();
+        encoder.finish().unwrap()
+    };
+    let zstd = zstd::encode_all(&zeros[..], 3).unwrap();
+    for bomb in [gzip, zstd] {
+        assert!(bomb.len() < 1 << 20, "{} bytes", bomb.len());
+        let served = served::Served::compressed(bomb, &diff_id);
+        let registry = Mock::start(move |request| served.answer(request));
+        let disk = Small::new("size=16m");
+        let store = Store::open(disk.0.path().join("images")).unwrap();
+        let name = Reference::parse(&format!("{}/served:latest", registry.address)).unwrap();
+        let error = pull_now(&store, &name).unwrap_err();
+        let cause = std::error::Error::source(&error).expect("a cause").to_string();
+        assert!(cause.contains("that are free for it"), "{error}: {cause}");
+        for directory in ["layers", "tmp"] {
+            let left = std::fs::read_dir(store.root().join(directory)).unwrap().count();
+            assert_eq!(left, 0, "{directory}");
+        }
+    }
+}
+
 fn flip(path: &Path) {
     let mut bytes = std::fs::read(path).unwrap();
     let middle = bytes.len() / 2;

@@ -9,8 +9,10 @@ use compose::image::{
     silent,
 };
 
+use crate::support::authority::Authority;
 use crate::support::mock::{Mock, Reply};
 use crate::support::served::{self, Served, tar_of};
+use crate::support::{available, extent, is_root, own_network};
 
 fn store() -> (tempfile::TempDir, Store) {
     let directory = tempfile::tempdir().expect("a directory");
@@ -215,6 +217,20 @@ async fn a_broken_registry_is_given_up_on() {
         "{error}"
     );
     assert!(registry.requests().len() <= 12);
+}
+
+#[tokio::test]
+async fn a_registry_that_takes_the_call_and_says_nothing_is_given_up_on() {
+    // That takes minutes: it is asked again, and given a minute each time.
+    let Some(limit) = extent(None, Some(Duration::from_secs(900))) else {
+        return;
+    };
+    let registry = Mock::start(|_| {
+        std::thread::sleep(Duration::from_secs(1000));
+        Reply::ok("{}")
+    });
+    let error = tokio::time::timeout(limit, pull(&registry, "latest")).await;
+    error.expect("it is given up on").unwrap_err();
 }
 
 #[tokio::test]
@@ -493,6 +509,62 @@ async fn credentials_go_to_nobody_but_the_registry() {
     });
     let error = pull(&registry, "latest").await.unwrap_err();
     assert!(error.contains("sends on for ever"), "{error}");
+}
+
+#[tokio::test]
+async fn no_login_and_no_image_goes_where_anybody_can_read_and_change_it() {
+    if !available("root", is_root()) {
+        return;
+    }
+    // What clouds tell their machines secrets at, and a server of somebody else's.
+    own_network(&["169.254.169.254/32", "192.0.2.10/32"]);
+    let directory = tempfile::tempdir().expect("a directory");
+    let authority = Authority::new(directory.path(), "authority");
+    let mut options = options();
+    options.login = login();
+    for address in ["169.254.169.254:0", "192.0.2.10:0"] {
+        // A registry that is spoken to in secret sends on to where nothing is secret, or wants the login there.
+        let served = Served::new();
+        let plain = {
+            let served = served.clone();
+            Mock::start_at(address, None, move |request| match request.path.as_str() {
+                "/token" => Reply::ok(r#"{"token":"x"}"#),
+                _ => served.answer(request),
+            })
+        };
+        let target = plain.address.clone();
+        let files = authority.sign("server");
+        let registry = Mock::start_encrypted(files.clone(), move |request| match served.is_layer(request) {
+            true => Reply::status(307, "").with("Location", format!("http://{target}{}", request.path)),
+            false => served.answer(request),
+        });
+        let error = pull_with(&registry.address, "latest", &options, &silent())
+            .await
+            .unwrap_err();
+        assert!(error.contains("which is not encrypted"), "{error}");
+        let target = plain.address.clone();
+        let registry = Mock::start_encrypted(files, move |_| {
+            let challenge = format!("Bearer realm=\"http://{target}/token\",service=\"s\"");
+            Reply::status(401, "").with("WWW-Authenticate", challenge)
+        });
+        let error = pull_with(&registry.address, "latest", &options, &silent())
+            .await
+            .unwrap_err();
+        assert!(error.contains("gives out tokens without encryption"), "{error}");
+        assert!(plain.requests().is_empty(), "{:?}", plain.requests());
+    }
+    // A registry elsewhere is not spoken to in the clear because it does not answer otherwise.
+    let served = Served::new();
+    let plain = Mock::start_at("192.0.2.10:0", None, move |request| served.answer(request));
+    pull_with(&plain.address, "latest", &options, &silent())
+        .await
+        .unwrap_err();
+    let understood: Vec<_> = plain
+        .requests()
+        .into_iter()
+        .filter(|request| request.path.starts_with('/'))
+        .collect();
+    assert!(understood.is_empty(), "{understood:?}");
 }
 
 #[tokio::test]

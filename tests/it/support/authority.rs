@@ -33,8 +33,14 @@ impl Authority {
 
     /// Signs a certificate for 127.0.0.1, for servers and clients, and returns the paths of `NAME.cert` and `NAME.key`.
     pub fn sign(&self, name: &str) -> (PathBuf, PathBuf) {
+        self.sign_with(name, "127.0.0.1", |_| {})
+    }
+
+    /// Signs one for another host, or with something else about it.
+    pub fn sign_with(&self, name: &str, host: &str, change: impl FnOnce(&mut CertificateParams)) -> (PathBuf, PathBuf) {
         let key = KeyPair::generate().expect("a key");
-        let mut params = CertificateParams::new(vec!["127.0.0.1".to_owned()]).expect("parameters");
+        let mut params = CertificateParams::new(vec![host.to_owned()]).expect("parameters");
+        change(&mut params);
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
         let issuer = Issuer::from_params(&self.params, &self.key);
         let certificate = params.signed_by(&key, &issuer).expect("a certificate");

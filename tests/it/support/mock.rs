@@ -1,7 +1,8 @@
 //! A server that does with each request what its test says.
 
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::{TcpListener, TcpStream};
+use std::io::{BufRead as _, BufReader, Read, Write};
+use std::net::TcpListener;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 /// What was asked for.
@@ -79,7 +80,35 @@ pub struct Mock {
 
 impl Mock {
     pub fn start(answer: impl Fn(&Request) -> Reply + Send + Sync + 'static) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        Self::start_at("127.0.0.1:0", None, answer)
+    }
+
+    /// Starts one that speaks TLS, with the certificate and the key in these files.
+    pub fn start_encrypted(
+        (certificate, key): (PathBuf, PathBuf),
+        answer: impl Fn(&Request) -> Reply + Send + Sync + 'static,
+    ) -> Self {
+        use rustls::pki_types::pem::PemObject as _;
+        use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+        let certificate = CertificateDer::from_pem_file(certificate).expect("a certificate");
+        let key = PrivateKeyDer::from_pem_file(key).expect("a key");
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = rustls::ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .expect("versions")
+            .with_no_client_auth()
+            .with_single_cert(vec![certificate], key)
+            .expect("they belong together");
+        Self::start_at("127.0.0.1:0", Some(Arc::new(config)), answer)
+    }
+
+    /// Starts one at an address of this machine.
+    pub fn start_at(
+        address: &str,
+        encryption: Option<Arc<rustls::ServerConfig>>,
+        answer: impl Fn(&Request) -> Reply + Send + Sync + 'static,
+    ) -> Self {
+        let listener = TcpListener::bind(address).expect("a free port");
         let address = listener.local_addr().expect("its address").to_string();
         let requests = Arc::new(Mutex::new(Vec::<Request>::new()));
         let (seen, answer): (_, Arc<Answer>) = (requests.clone(), Arc::new(answer));
@@ -87,9 +116,16 @@ impl Mock {
             for connection in listener.incoming() {
                 let Ok(connection) = connection else { break };
                 let (seen, answer) = (seen.clone(), answer.clone());
+                let session = encryption
+                    .clone()
+                    .map(|config| rustls::ServerConnection::new(config).expect("a session"));
                 std::thread::spawn(move || {
                     // Whoever asked may have gone.
-                    let _ = serve(&connection, &*answer, &seen);
+                    let _ = match session {
+                        Some(session) => serve(rustls::StreamOwned::new(session, &connection), &*answer, &seen),
+                        None => serve(&connection, &*answer, &seen),
+                    };
+                    let _ = connection.shutdown(std::net::Shutdown::Both);
                 });
             }
         });
@@ -102,8 +138,8 @@ impl Mock {
     }
 }
 
-fn serve(mut connection: &TcpStream, answer: &Answer, seen: &Mutex<Vec<Request>>) -> std::io::Result<()> {
-    let mut reader = BufReader::new(connection);
+fn serve(mut connection: impl Read + Write, answer: &Answer, seen: &Mutex<Vec<Request>>) -> std::io::Result<()> {
+    let mut reader = BufReader::new(&mut connection);
     let mut request = Request::default();
     let mut line = String::new();
     reader.by_ref().take(64 * 1024).read_line(&mut line)?;
@@ -147,5 +183,5 @@ fn serve(mut connection: &TcpStream, answer: &Answer, seen: &Mutex<Vec<Request>>
     }
     write!(connection, "{head}\r\n")?;
     connection.write_all(&body[..reply.cut.unwrap_or(body.len()).min(body.len())])?;
-    connection.shutdown(std::net::Shutdown::Both)
+    connection.flush()
 }
