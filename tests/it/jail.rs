@@ -426,11 +426,15 @@ services:
     let Some(project) = project(file) else { return };
     project.succeed(&["up", "-d"]);
     // Programs that an engine might call to look into a container, and libraries it might load.
-    let script = "for n in ps tar xz gzip unpigz nsenter mount cp mv runc tini; do rm -f /bin/$n; \
-                  printf '#!/bin/sh\\ntouch /was-run\\n' > /bin/$n; chmod +x /bin/$n; done; \
-                  mkdir -p /usr/bin /usr/sbin /lib /etc; ln -s /bin/ps /usr/bin/ps; echo /evil.so > /etc/ld.so.preload; \
-                  echo 'passwd: evil' > /etc/nsswitch.conf; seq 100 > /data";
-    project.succeed(&["exec", "-T", "a", "sh", "-c", script]);
+    let outside = project.path().join("was-run");
+    let script = format!(
+        "for n in ps tar xz gzip unpigz nsenter mount cp mv runc tini; do rm -f /bin/$n; \
+         printf '#!/bin/sh\\ntouch /was-run {}\\n' > /bin/$n; chmod +x /bin/$n; done; \
+         mkdir -p /usr/bin /usr/sbin /lib /etc; ln -s /bin/ps /usr/bin/ps; echo /evil.so > /etc/ld.so.preload; \
+         echo 'passwd: evil' > /etc/nsswitch.conf; seq 100 > /data",
+        outside.display()
+    );
+    project.succeed(&["exec", "-T", "a", "sh", "-c", &script]);
     let id = project.succeed(&["ps", "-q", "a"]);
     project.succeed(&["top", "a"]);
     project.succeed(&["cp", "a:/data", "."]);
@@ -443,7 +447,15 @@ services:
     project.succeed(&["commit", "a", "made:latest"]);
     project.succeed(&["pause", "a"]);
     project.succeed(&["unpause", "a"]);
-    let look = ["exec", "-T", "a", "sh", "-c", "ls / | grep was-run; echo end; /bin/ps"];
+    assert!(!outside.exists(), "with the host's files in sight");
+    let look = [
+        "exec",
+        "-T",
+        "a",
+        "sh",
+        "-c",
+        "ls / | grep was-run; echo end; /bin/ps 2>/dev/null; true",
+    ];
     assert_eq!(project.succeed(&look), "end\n");
     assert_eq!(project.succeed(&look), "was-run\nend\n", "the traps work");
     project.succeed(&["down", "-v", "-t", "0", "--rmi", "local"]);
@@ -520,5 +532,207 @@ volumes:
         .collect();
     assert_eq!(left, ["file"], "nothing came to be outside");
     assert_eq!(fs::read_to_string(outside.join("sub/file")).expect("a file"), "canary");
+    project.succeed(&["down", "-v", "-t", "0"]);
+}
+
+#[test]
+fn a_container_starts_while_another_exchanges_what_is_in_their_volume() {
+    let file = r#"
+services:
+  one:
+    image: busybox:latest
+    init: true
+    command:
+      - sh
+      - -c
+      - "cd /data; mkdir inner; ln -s $$OUTSIDE link; echo ready > ready;
+         while :; do mv inner kept; mv link inner; mv inner link; mv kept inner; done"
+    environment: [OUTSIDE]
+    volumes: ["data:/data"]
+  other:
+    image: busybox:latest
+    command:
+      - sh
+      - -c
+      - "i=0; while [ $$i -lt 200 ]; do cat /data/inner/file 2>/dev/null && break; i=$$((i+1)); done;
+         cat /data/inner/secret /data/inner/made/deep/secret"
+    volumes:
+      - "data:/data"
+      - "./mine:/data/inner/mine"
+      - "./file:/data/inner/file"
+    tmpfs: ["/data/inner/made/deep"]
+volumes:
+  data:
+"#;
+    let Some(mut project) = project(file) else { return };
+    let outside = project.path().join("outside");
+    fs::create_dir(&outside).expect("a directory");
+    fs::write(outside.join("secret"), "canary").expect("a file");
+    fs::create_dir(project.path().join("mine")).expect("a directory");
+    project.write("file", "own\n");
+    project.set("OUTSIDE", &outside.to_string_lossy());
+    project.succeed(&["up", "-d", "one"]);
+    let data = project.docker(&["volume", "ls", "-q", "--filter", "name=data"]);
+    let data = project.docker(&["volume", "inspect", "-f", "{{.Mountpoint}}", data.trim()]);
+    let data = PathBuf::from(data.trim());
+    for _ in 0..200 {
+        if data.join("ready").exists() {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let mut ran = 0;
+    for _ in 0..crate::support::extent(30, 1000) {
+        let output = project.run(&["run", "--rm", "-T", "other"]);
+        assert!(!text(&output.stdout).contains("canary"), "{}", text(&output.stdout));
+        ran += u32::from(text(&output.stdout).contains("own"));
+    }
+    assert!(ran > 0, "some find the directory in its place");
+    let left: Vec<_> = fs::read_dir(&outside)
+        .expect("a directory")
+        .flatten()
+        .map(|entry| entry.file_name())
+        .collect();
+    assert_eq!(left, ["secret"], "nothing came to be outside");
+    project.succeed(&["down", "-v", "-t", "0"]);
+}
+
+#[test]
+fn who_a_process_runs_as_is_a_name_or_a_number_and_nothing_like_one() {
+    let file = r#"
+services:
+  a:
+    image: busybox:latest
+    init: true
+    command: [sh, -c, "mkdir /etc; echo 'root:x:0:0::/:/bin/sh' > /etc/passwd; exec sleep 1000"]
+  given:
+    image: busybox:latest
+    user: ${GIVEN}
+    command: [id, -u]
+"#;
+    let Some(mut project) = project(file) else { return };
+    project.set("GIVEN", "7");
+    project.succeed(&["up", "-d", "a"]);
+    let id = project.succeed(&["ps", "-q", "a"]);
+    for user in [
+        "0x0",
+        "+0",
+        "-0",
+        " 0",
+        "0 ",
+        "00x",
+        "1e0",
+        "0.0",
+        "4294967295",
+        "4294967296",
+        "18446744073709551616",
+        "-1",
+        "root\n",
+        "root ",
+        "\u{0660}",
+        "0:-1",
+        "0:+0",
+        "0:0:0",
+        "0:4294967296",
+    ] {
+        let output = project.run(&["exec", "-T", "--user", user, "a", "id", "-u"]);
+        assert!(!output.status.success(), "{user:?}: {}", text(&output.stdout));
+        assert_eq!(text(&output.stdout), "", "{user:?}");
+        project.set("GIVEN", user);
+        let output = project.run(&["run", "--rm", "-T", "given"]);
+        assert!(!output.status.success(), "{user:?}: {}", text(&output.stdout));
+        assert_eq!(text(&output.stdout), "", "{user:?}");
+    }
+    // What may run with more than it was given stays without: none of its sets is inherited.
+    for privileged in [&[][..], &["--privileged"]] {
+        let arguments = [
+            &["exec"],
+            privileged,
+            &[id.trim(), "grep", "-E", "CapInh|CapAmb", "/proc/self/status"],
+        ]
+        .concat();
+        let said = project.docker(&arguments);
+        let words: Vec<&str> = said.split_whitespace().collect();
+        assert_eq!(
+            words,
+            ["CapInh:", "0000000000000000", "CapAmb:", "0000000000000000"],
+            "{privileged:?}"
+        );
+    }
+    project.succeed(&["down", "-v", "-t", "0"]);
+}
+
+#[test]
+fn secrets_are_in_no_file_of_the_engine_and_in_no_process_but_their_own() {
+    let file = r#"
+services:
+  a:
+    image: busybox:latest
+    init: true
+    command: [sh, -c, "cat /run/secrets/token /run/secrets/kept > /dev/null; exec sleep 1000"]
+    secrets: [token, kept]
+    environment: {SHOWN: "canary-of-the-service"}
+secrets:
+  token: {environment: TOKEN}
+  kept: {file: ./kept}
+"#;
+    let Some(project) = project_with(file, &[("TOKEN", "canary-of-the-secret")]) else {
+        return;
+    };
+    project.write("kept", "canary-of-the-file");
+    project.succeed(&["up", "-d"]);
+    assert_eq!(
+        project.succeed(&["exec", "-T", "a", "cat", "/run/secrets/token", "/run/secrets/kept"]),
+        "canary-of-the-secretcanary-of-the-file"
+    );
+    let engine = project
+        .engine_pid()
+        .expect("an engine")
+        .as_raw_nonzero()
+        .get()
+        .cast_unsigned();
+    let mut processes = vec![engine];
+    let mut index = 0;
+    while index < processes.len() {
+        let path = format!("/proc/{0}/task/{0}/children", processes[index]);
+        let children = fs::read_to_string(path).unwrap_or_default();
+        processes.extend(children.split_whitespace().filter_map(|pid| pid.parse::<u32>().ok()));
+        index += 1;
+    }
+    assert!(processes.len() >= 4, "{processes:?}");
+    for process in processes {
+        let read = |file: &str| text(&fs::read(format!("/proc/{process}/{file}")).unwrap_or_default());
+        let (environment, line) = (read("environ"), read("cmdline"));
+        for canary in ["canary-of-the-secret", "canary-of-the-file"] {
+            assert!(
+                !environment.contains(canary) && !line.contains(canary),
+                "{process}: {line}"
+            );
+        }
+        // The service's own variables are in the service's own processes.
+        let program = fs::read_link(format!("/proc/{process}/exe")).unwrap_or_default();
+        if program.to_string_lossy().contains("compose") && !line.contains("sleep") {
+            assert!(!environment.contains("canary-of-the-service"), "{process}: {line}");
+        }
+    }
+    for canary in ["canary-of-the-secret", "canary-of-the-file"] {
+        let found = std::process::Command::new("grep")
+            .args(["-rl", canary])
+            .arg(project.state_dir())
+            .output()
+            .expect("grep");
+        // As with Docker Compose, what comes from a variable is a file of the container's own, and one from a file is
+        // mounted.
+        let found = text(&found.stdout);
+        let is_the_service_s = |path: &str| path.ends_with("/upper/run/secrets/token");
+        assert!(found.lines().all(is_the_service_s), "{canary}: {found}");
+        assert!(canary == "canary-of-the-secret" || found.is_empty(), "{found}");
+        for arguments in [&["events", "--since", "0", "--until", "0"][..], &["logs"]] {
+            let output = project.run(arguments);
+            assert!(!(text(&output.stdout) + &text(&output.stderr)).contains(canary));
+        }
+        let id = project.succeed(&["ps", "-q", "a"]);
+        assert!(!project.docker(&["inspect", id.trim()]).contains(canary));
+    }
     project.succeed(&["down", "-v", "-t", "0"]);
 }

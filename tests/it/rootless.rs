@@ -165,6 +165,53 @@ fn another_user_reaches_neither_socket_nor_state() {
 }
 
 #[test]
+fn a_plain_users_container_changes_no_cgroup() {
+    if !may_run() {
+        return;
+    }
+    let script = "for f in $(find /sys/fs/cgroup -name 'cgroup.*' -o -name notify_on_release -o -name release_agent \
+                  -o -name devices.allow -o -name 'memory.max' -o -name pids.max -o -name tasks); do \
+                  (echo 0 > $f) 2>/dev/null && echo WROTE $f; done; \
+                  for d in $(find /sys/fs/cgroup -type d); do mkdir $d/made 2>/dev/null && echo MADE $d; done; \
+                  mount -o remount,rw /sys/fs/cgroup 2>/dev/null && echo REMOUNTED; \
+                  grep -E ' /sys(/[^ ]*)? ' /proc/self/mountinfo | grep -v tmpfs; find /sys/fs/cgroup | wc -l; echo end";
+    let service = |more: &str| {
+        format!(
+            "image: busybox:latest, network_mode: none, {more} command: [sh, -c, {}]",
+            serde_json::json!(script.replace('$', "$$"))
+        )
+    };
+    let file = format!(
+        "services:\n  own: {{{}}}\n  host: {{{}}}\n  more: {{{}}}\n",
+        service(""),
+        service("cgroup: host,"),
+        service("cap_add: [ALL],")
+    );
+    for user in users() {
+        let project = Project::of(Some(user), &[("compose.yaml", file.as_str())]);
+        support::busybox(&project);
+        for service in ["own", "host", "more"] {
+            let said = project.succeed(&["run", "--rm", "-T", service]);
+            for word in ["WROTE", "MADE", "REMOUNTED"] {
+                assert!(
+                    !said.contains(word) || service == "more" && word == "REMOUNTED",
+                    "{user:?} {service}: {said}"
+                );
+            }
+            // Not only by what the files' owners allow, which differs from machine to machine.
+            let mounts: Vec<&str> = said.lines().filter(|line| line.contains(" /sys")).collect();
+            assert!(mounts.len() > 1, "{said}");
+            assert!(
+                mounts.iter().all(|mount| mount.contains(" ro,")),
+                "{user:?} {service}: {said}"
+            );
+            assert!(said.ends_with("end\n"), "{said}");
+        }
+        end(project, user);
+    }
+}
+
+#[test]
 fn a_low_port_is_refused_with_what_would_allow_it() {
     if !may_run() {
         return;
