@@ -1,14 +1,17 @@
 //! Compose files in registries: fetched with consent only, kept by digest, and harmless whatever they are called.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use compose::image::sha256;
 
 use crate::support::mock::{Mock, Reply};
 use crate::support::registry::Registry;
-use crate::support::{Project, text};
+use crate::support::{Project, available, text};
 
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 const INDEX: &str = "application/vnd.oci.image.index.v1+json";
@@ -25,7 +28,7 @@ fn manifest(artifact_type: &str, layers: &[Layer]) -> String {
     for (media_type, annotations, content) in layers {
         let annotations: Vec<String> = annotations
             .iter()
-            .map(|(key, value)| format!("{key:?}:{value:?}"))
+            .map(|(key, value)| format!("{}:{}", serde_json::json!(key), serde_json::json!(value)))
             .collect();
         let separator = if descriptors.is_empty() { "" } else { "," };
         let _ = write!(
@@ -207,6 +210,197 @@ fn artifacts_that_lie_or_lead_out_change_nothing() {
         let left = std::fs::read_dir(cache.join("compose/oci")).map_or(0, Iterator::count);
         assert_eq!(left, 0, "{expected}");
     }
+}
+
+/// Returns every file below a directory.
+fn files(directory: &Path) -> BTreeMap<PathBuf, String> {
+    let mut found = BTreeMap::new();
+    let mut left = vec![directory.to_owned()];
+    while let Some(path) = left.pop() {
+        let kind = path.symlink_metadata().expect("it is there").file_type();
+        if kind.is_dir() {
+            left.extend(path.read_dir().expect("entries").flatten().map(|entry| entry.path()));
+        } else {
+            let content = std::fs::read(&path).unwrap_or_default();
+            found.insert(path, text(&content));
+        }
+    }
+    found
+}
+
+#[test]
+fn names_in_an_artifact_are_names_and_lead_nowhere() {
+    const TEXT: &str = "services: {a: {image: x}}\n";
+    let long: &'static str = "x".repeat(4096).leak();
+    let absolute = tempfile::tempdir().expect("a directory");
+    let absolute: &'static str = absolute.path().join("stolen").display().to_string().leak();
+    let names: [&'static str; 13] = [
+        "../stolen",
+        "../../../stolen",
+        "a/../../stolen",
+        absolute,
+        "/stolen",
+        "a/b",
+        "..",
+        ".",
+        "",
+        "a\\b",
+        "a\0b",
+        "compose.yaml/x",
+        long,
+    ];
+    for name in names {
+        for (media_type, key) in [
+            (FILE, "com.docker.compose.file"),
+            (ENV_FILE, "com.docker.compose.envfile"),
+        ] {
+            let annotations: Vec<(&str, &str)> = vec![("com.docker.compose.extends", "true"), (key, name)];
+            let annotations: &'static [(&str, &str)] = leak(annotations);
+            let layers: &'static [Layer] = leak(vec![(FILE, &[], TEXT), (media_type, annotations, "STOLEN=1")]);
+            let registry = serve(PROJECT, layers, TEXT);
+            let mut project = Project::new(&[("here/file", "")]);
+            project.enter("here");
+            let cache = project.path().join("here/cache");
+            project.set("XDG_CACHE_HOME", cache.to_str().expect("text"));
+            let address = format!("oci://{}/a/b:v1", registry.address);
+            let refused = project.fail(&["-f", &address, "config", "--fetch"]);
+            assert!(
+                refused.contains("invalid OCI artifact") || refused.contains("File name too long"),
+                "{name:?}: {refused}"
+            );
+            let left: Vec<PathBuf> = files(project.path()).into_keys().collect();
+            assert_eq!(left, [project.path().join("here/file")], "{name:?}");
+            assert!(!Path::new(absolute).exists() && !Path::new("/stolen").exists());
+        }
+    }
+    // Names that differ in case are different, and what is a link elsewhere is a file's content here.
+    let layers: &'static [Layer] = leak(vec![
+        (FILE, &[], TEXT),
+        (
+            FILE,
+            &[
+                ("com.docker.compose.extends", "true"),
+                ("com.docker.compose.file", "COMPOSE.YAML"),
+            ],
+            "services: {b: {image: y}}\n",
+        ),
+        (
+            "application/vnd.oci.image.layer.v1.tar",
+            &[("org.opencontainers.image.title", "../stolen")],
+            "a tar",
+        ),
+    ]);
+    let registry = serve(PROJECT, layers, TEXT);
+    let mut project = Project::new(&[]);
+    let cache = project.path().join("cache");
+    project.set("XDG_CACHE_HOME", cache.to_str().expect("text"));
+    let shown = project.succeed(&["-f", &format!("oci://{}/a/b:v1", registry.address), "config", "--fetch"]);
+    assert!(shown.contains("image: x") && !shown.contains("image: y"), "{shown}");
+    let all = files(&cache);
+    let mut names: Vec<_> = all
+        .keys()
+        .filter(|path| !path.to_string_lossy().contains("references"))
+        .collect();
+    names.sort();
+    let names: Vec<_> = names
+        .into_iter()
+        .map(|path| path.file_name().expect("a name"))
+        .collect();
+    assert_eq!(names, ["COMPOSE.YAML", "compose.yaml"]);
+    assert!(
+        all.keys()
+            .all(|path| path.symlink_metadata().is_ok_and(|found| found.is_file()))
+    );
+}
+
+fn leak<T>(values: Vec<T>) -> &'static [T] {
+    Vec::leak(values)
+}
+
+#[test]
+fn what_only_reads_asks_nobody_and_writes_nothing() {
+    if !available("strace", Command::new("strace").arg("-V").output().is_ok()) {
+        return;
+    }
+    const GOOD: &[Layer] = &[(FILE, &[], "services: {a: {image: x}}\n")];
+    let registry = serve(PROJECT, GOOD, GOOD[0].2);
+    let address = format!("oci://{}/a/b:v1", registry.address);
+    let repository = format!("http://{}/a/b.git#main:sub", registry.address);
+    for file in [
+        format!("include:\n  - {address}\n"),
+        format!("include:\n  - {repository}\n"),
+        format!("services:\n  a:\n    extends: {{file: \"{address}\", service: a}}\n"),
+        format!("include:\n  - path: {address}\n    project_directory: /\n    env_file: ../../x\n"),
+    ] {
+        let mut project = Project::new(&[("compose.yaml", file.as_str())]);
+        let cache = project.path().join("cache");
+        project.set("XDG_CACHE_HOME", cache.to_str().expect("text"));
+        let before = files(project.path());
+        for arguments in [&["ps"][..], &["config"], &["images"], &["logs"], &["top"], &["events"]] {
+            let (said, calls) = traced(&project, arguments);
+            assert!(said.contains("fetches nothing by itself"), "{arguments:?}: {said}");
+            if let Some(call) = calls.lines().find(|call| is_writing(call)) {
+                panic!("{arguments:?}: {call}");
+            }
+        }
+        assert_eq!(files(project.path()), before);
+    }
+    assert!(registry.requests().is_empty(), "{:?}", registry.requests());
+    // With consent, the trace shows what it would show.
+    let mut project = Project::new(&[("compose.yaml", &format!("include: [\"{address}\"]\n"))]);
+    project.set("XDG_CACHE_HOME", &project.path().join("cache").display().to_string());
+    let (said, calls) = traced(&project, &["config", "--fetch"]);
+    assert!(said.contains("image: x"), "{said}");
+    let written: Vec<_> = calls.lines().filter(|call| is_writing(call)).collect();
+    for wanted in ["connect(", "mkdir(", "/compose.yaml", "rename("] {
+        assert!(
+            written.iter().any(|call| call.contains(wanted)),
+            "{wanted}: {written:?}"
+        );
+    }
+}
+
+/// Runs a command of a project, and returns what it said and the calls by which it may have written something.
+fn traced(project: &Project, arguments: &[&str]) -> (String, String) {
+    const CALLS: &str = "--trace=openat,openat2,open,creat,mkdir,mkdirat,rename,renameat,renameat2,link,linkat,symlink,\
+        symlinkat,unlink,unlinkat,chmod,fchmodat,chown,fchownat,truncate,mknodat,connect";
+    let trace = project.state_dir().with_extension("trace");
+    let plain = project.compose(arguments);
+    let mut command = Command::new("strace");
+    command
+        .args(["-f", "-qq", CALLS, "-o"])
+        .arg(&trace)
+        .arg(plain.get_program())
+        .args(plain.get_args())
+        .current_dir(project.path())
+        .env_clear()
+        .envs(plain.get_envs().filter_map(|(name, value)| Some((name, value?))))
+        .stdin(std::process::Stdio::null());
+    let output = command.output().expect("strace runs");
+    let calls = std::fs::read_to_string(&trace).expect("a trace");
+    let _ = std::fs::remove_file(&trace);
+    (text(&output.stdout) + &text(&output.stderr), calls)
+}
+
+/// Returns whether a line of a trace shows that something was written, or somebody spoken to.
+fn is_writing(call: &str) -> bool {
+    let Some((_, call)) = call.split_once(' ') else {
+        return false;
+    };
+    let call = call.trim_start();
+    let name = call.split('(').next().unwrap_or_default();
+    let result = call.rsplit(" = ").next().unwrap_or_default();
+    let failed = result.starts_with('-') && !result.contains("EINPROGRESS");
+    let opens = name.starts_with("open")
+        && ["O_WRONLY", "O_RDWR", "O_CREAT", "O_TRUNC"]
+            .iter()
+            .any(|flag| call.contains(flag));
+    let others = [
+        "creat", "mkdir", "rename", "link", "symlink", "unlink", "chmod", "fchmod", "chown", "fchown", "truncate",
+        "mknod", "connect",
+    ];
+    let is_null = call.contains("\"/dev/null\"") || call.contains("\"/dev/tty\"");
+    !failed && !is_null && (opens || others.iter().any(|other| name.starts_with(other)))
 }
 
 #[test]
