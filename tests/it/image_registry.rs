@@ -534,16 +534,18 @@ async fn no_login_and_no_image_goes_where_anybody_can_read_and_change_it() {
         };
         let target = plain.address.clone();
         let files = authority.sign("server");
-        let registry = Mock::start_encrypted(files.clone(), move |request| match served.is_layer(request) {
-            true => Reply::status(307, "").with("Location", format!("http://{target}{}", request.path)),
-            false => served.answer(request),
+        let registry = Mock::start_encrypted("127.0.0.1:0", files.clone(), move |request| {
+            match served.is_layer(request) {
+                true => Reply::status(307, "").with("Location", format!("http://{target}{}", request.path)),
+                false => served.answer(request),
+            }
         });
         let error = pull_with(&registry.address, "latest", &options, &silent())
             .await
             .unwrap_err();
         assert!(error.contains("which is not encrypted"), "{error}");
         let target = plain.address.clone();
-        let registry = Mock::start_encrypted(files, move |_| {
+        let registry = Mock::start_encrypted("127.0.0.1:0", files, move |_| {
             let challenge = format!("Bearer realm=\"http://{target}/token\",service=\"s\"");
             Reply::status(401, "").with("WWW-Authenticate", challenge)
         });
@@ -565,6 +567,46 @@ async fn no_login_and_no_image_goes_where_anybody_can_read_and_change_it() {
         .filter(|request| request.path.starts_with('/'))
         .collect();
     assert!(understood.is_empty(), "{understood:?}");
+}
+
+#[tokio::test]
+async fn what_is_let_pass_on_this_machine_is_let_pass_nowhere_else() {
+    if !available("root", is_root()) {
+        return;
+    }
+    own_network(&["192.0.2.10/32"]);
+    let directory = tempfile::tempdir().expect("a directory");
+    let authority = Authority::new(directory.path(), "authority");
+    let served = Served::new();
+    // Nobody knows whose signature is under these certificates.
+    let here = authority.sign("here");
+    let mut options = options();
+    options.login = login();
+    for (address, host, may_have_it) in [
+        ("192.0.2.10:0", "192.0.2.10", false),
+        ("127.0.0.1:0", "127.0.0.1", true),
+    ] {
+        let files = authority.sign_with("tokens", host, |_| {});
+        let tokens = Mock::start_encrypted(address, files, |_| Reply::ok(r#"{"token":"x"}"#));
+        let (realm, served) = (tokens.address.clone(), served.clone());
+        let registry = Mock::start_encrypted("127.0.0.1:0", here.clone(), move |request| {
+            match request.header("authorization") {
+                Some("Bearer x") => served.answer(request),
+                _ => {
+                    let challenge = format!("Bearer realm=\"https://{realm}/token\",service=\"s\"");
+                    Reply::status(401, "").with("WWW-Authenticate", challenge)
+                }
+            }
+        });
+        let pulled = pull_with(&registry.address, "latest", &options, &silent()).await;
+        assert_eq!(pulled.is_ok(), may_have_it, "{address}: {pulled:?}");
+        assert_eq!(
+            tokens.requests().is_empty(),
+            !may_have_it,
+            "{address}: {:?}",
+            tokens.requests()
+        );
+    }
 }
 
 #[tokio::test]

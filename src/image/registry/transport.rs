@@ -130,6 +130,8 @@ pub(super) struct Transport {
     http: reqwest::Client,
     base: Url,
     host: String,
+    /// Whether whoever answers is believed to be the registry.
+    is_unverified: bool,
     login: Option<Login>,
     access: Mutex<Access>,
 }
@@ -175,6 +177,7 @@ impl Transport {
                 http: client(*scheme, &certificates)?,
                 base: base(*scheme, &endpoint.host)?,
                 host: endpoint.host.clone(),
+                is_unverified: *scheme == Scheme::UnverifiedHttps,
                 login: login.clone(),
                 access: Mutex::default(),
             };
@@ -200,7 +203,7 @@ impl Transport {
 
     async fn ping(&self) -> Result<StatusCode, TransportError> {
         let url = self.url("")?;
-        let response = self.exchange(Method::GET, url, HeaderMap::new(), None).await?;
+        let response = exchange(&self.http, Method::GET, url, HeaderMap::new(), None).await?;
         let status = response.status();
         if status == StatusCode::UNAUTHORIZED {
             self.access().challenge = challenge_of(&response);
@@ -273,7 +276,7 @@ impl Transport {
                 .map(|make| make())
                 .transpose()
                 .map_err(TransportError::Source)?;
-            let response = self.exchange(call.method.clone(), url.clone(), headers, body).await?;
+            let response = exchange(&self.http, call.method.clone(), url.clone(), headers, body).await?;
             let is_read = matches!(call.method, Method::GET | Method::HEAD);
             if !(is_read && response.status().is_redirection()) || response.status() == StatusCode::NOT_MODIFIED {
                 return Ok((response, stayed));
@@ -291,24 +294,18 @@ impl Transport {
         Err(TransportError::Redirects(shown(&call.url)))
     }
 
-    async fn exchange(
-        &self,
-        method: Method,
-        url: Url,
-        headers: HeaderMap,
-        body: Option<Body>,
-    ) -> Result<Response, TransportError> {
-        let shown = shown(&url);
-        let mut request = self.http.request(method.clone(), url).headers(headers);
-        if let Some(body) = body {
-            request = request.body(body);
+    /// Returns what asks for tokens where this connection must not: what listens on this machine need not prove who it is,
+    /// but whoever it sends on to, elsewhere, gets the login.
+    fn verifying(&self, realm: &Url) -> Result<Option<reqwest::Client>, TransportError> {
+        let name = realm.host_str().unwrap_or_default();
+        if !self.is_unverified || !settings::is_loopback(&self.host) || settings::is_loopback(name) {
+            return Ok(None);
         }
-        request.send().await.map_err(|source| TransportError::Request {
-            method,
-            url: shown,
-            // It would name the address again, with the signature that storage services put into it.
-            source: source.without_url(),
-        })
+        let host = match realm.port() {
+            Some(port) => format!("{name}:{port}"),
+            None => name.to_owned(),
+        };
+        client(Scheme::Https, &Certificates::of(&host)?).map(Some)
     }
 
     async fn authorization(&self, scope: &Scope) -> Result<Option<HeaderValue>, TransportError> {
@@ -356,6 +353,8 @@ impl Transport {
                 realm: shown(&url),
             });
         }
+        let verifying = self.verifying(&url)?;
+        let http = verifying.as_ref().unwrap_or(&self.http);
         let asked = Instant::now();
         let response = if let Some(Login::Identity(identity)) = &self.login {
             let form = {
@@ -372,8 +371,7 @@ impl Transport {
             let mut headers = HeaderMap::new();
             let kind = HeaderValue::from_static("application/x-www-form-urlencoded");
             headers.insert(http::header::CONTENT_TYPE, kind);
-            self.exchange(Method::POST, url.clone(), headers, Some(Body::from(form)))
-                .await?
+            exchange(http, Method::POST, url.clone(), headers, Some(Body::from(form))).await?
         } else {
             {
                 let mut query = url.query_pairs_mut();
@@ -391,7 +389,7 @@ impl Transport {
             if let Some(basic) = self.login.as_ref().and_then(basic) {
                 headers.insert(AUTHORIZATION, basic);
             }
-            self.exchange(Method::GET, url.clone(), headers, None).await?
+            exchange(http, Method::GET, url.clone(), headers, None).await?
         };
         if matches!(response.status(), StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
             return Err(TransportError::Unauthorized);
@@ -473,6 +471,26 @@ async fn beginning(mut response: Response) -> Vec<u8> {
         bytes.extend_from_slice(&chunk);
     }
     bytes
+}
+
+async fn exchange(
+    http: &reqwest::Client,
+    method: Method,
+    url: Url,
+    headers: HeaderMap,
+    body: Option<Body>,
+) -> Result<Response, TransportError> {
+    let shown = shown(&url);
+    let mut request = http.request(method.clone(), url).headers(headers);
+    if let Some(body) = body {
+        request = request.body(body);
+    }
+    request.send().await.map_err(|source| TransportError::Request {
+        method,
+        url: shown,
+        // It would name the address again, with the signature that storage services put into it.
+        source: source.without_url(),
+    })
 }
 
 fn challenge_of(response: &Response) -> Option<Challenge> {

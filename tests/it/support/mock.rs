@@ -85,6 +85,7 @@ impl Mock {
 
     /// Starts one that speaks TLS, with the certificate and the key in these files.
     pub fn start_encrypted(
+        address: &str,
         (certificate, key): (PathBuf, PathBuf),
         answer: impl Fn(&Request) -> Reply + Send + Sync + 'static,
     ) -> Self {
@@ -99,7 +100,7 @@ impl Mock {
             .with_no_client_auth()
             .with_single_cert(vec![certificate], key)
             .expect("they belong together");
-        Self::start_at("127.0.0.1:0", Some(Arc::new(config)), answer)
+        Self::start_at(address, Some(Arc::new(config)), answer)
     }
 
     /// Starts one at an address of this machine.
