@@ -205,7 +205,7 @@ fn missing(name: &str, path: &str, cause: io::Error) -> EngineError {
 }
 
 /// Opens a path below a root; links are followed there and lead nowhere else.
-fn open_in(root: BorrowedFd<'_>, path: &Path, flags: OFlags) -> rustix::io::Result<OwnedFd> {
+pub(super) fn open_in(root: BorrowedFd<'_>, path: &Path, flags: OFlags) -> rustix::io::Result<OwnedFd> {
     let relative = relative(path);
     loop {
         let opened = rustix::fs::openat2(
@@ -676,18 +676,30 @@ fn remove_all(parent: &OwnedFd, name: &OsStr, kind: FileType) -> io::Result<()> 
 /// Compares a writable layer with what lies below it.
 fn changed(upper: &Path, layers: &[PathBuf]) -> io::Result<Vec<Change>> {
     let view = crate::image::View::open(layers)?;
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let root = rustix::fs::open(upper, flags, Mode::empty())?;
     let mut changes = Vec::new();
     let mut waiting = vec![PathBuf::from("/")];
     while let Some(directory) = waiting.pop() {
-        let real = upper.join(directory.strip_prefix("/").unwrap_or(&directory));
-        for entry in std::fs::read_dir(&real)?.flatten() {
-            let path = directory.join(entry.file_name());
-            let metadata = entry.metadata()?;
-            let below = view.find_link(&path)?;
-            let is_whiteout = {
-                use std::os::unix::fs::{FileTypeExt, MetadataExt};
-                metadata.file_type().is_char_device() && metadata.rdev() == 0
+        // The container may run: what was a directory a moment ago may be a link by now, or gone.
+        let real = match open_in(root.as_fd(), &directory, flags | OFlags::NOFOLLOW) {
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => continue,
+            opened => opened?,
+        };
+        for entry in rustix::fs::Dir::read_from(&real)? {
+            let entry = entry?;
+            let name = OsStr::from_bytes(entry.file_name().to_bytes());
+            if name == "." || name == ".." {
+                continue;
+            }
+            let stat = match rustix::fs::statat(&real, name, AtFlags::SYMLINK_NOFOLLOW) {
+                Err(Errno::NOENT) => continue,
+                found => found?,
             };
+            let path = directory.join(name);
+            let found = FileType::from_raw_mode(stat.st_mode);
+            let is_whiteout = found == FileType::CharacterDevice && stat.st_rdev == 0;
+            let below = view.find_link(&path)?;
             let kind = match (is_whiteout, below.is_some()) {
                 (true, _) => 2,
                 (false, true) => 0,
@@ -697,7 +709,7 @@ fn changed(upper: &Path, layers: &[PathBuf]) -> io::Result<Vec<Change>> {
                 path: path.to_string_lossy().into_owned(),
                 kind,
             });
-            if metadata.is_dir() {
+            if found == FileType::Directory {
                 waiting.push(path);
             }
         }
@@ -712,6 +724,39 @@ mod tests {
 
     fn root(directory: &Path) -> OwnedFd {
         rustix::fs::open(directory, OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty()).unwrap()
+    }
+
+    #[test]
+    fn what_changed_is_looked_for_in_the_container_alone() {
+        use std::sync::atomic::{AtomicBool, Ordering};
+        let directory = tempfile::tempdir().unwrap();
+        let (upper, outside) = (directory.path().join("upper"), directory.path().join("outside"));
+        std::fs::create_dir_all(upper.join("inner/deep")).unwrap();
+        std::fs::create_dir_all(outside.join("deep")).unwrap();
+        std::fs::write(upper.join("inner/deep/own"), "").unwrap();
+        std::fs::write(outside.join("canary"), "").unwrap();
+        std::fs::write(outside.join("deep/canary"), "").unwrap();
+        std::os::unix::fs::symlink(&outside, upper.join("link")).unwrap();
+        let (goes_on, mut seen) = (AtomicBool::new(true), 0);
+        std::thread::scope(|scope| {
+            let exchanging = scope.spawn(|| {
+                let (one, other) = (upper.join("inner"), upper.join("link"));
+                while goes_on.load(Ordering::Relaxed) {
+                    let flags = rustix::fs::RenameFlags::EXCHANGE;
+                    rustix::fs::renameat_with(rustix::fs::CWD, &one, rustix::fs::CWD, &other, flags).unwrap();
+                }
+            });
+            let looks: Vec<_> = (0..3000).map(|_| changed(&upper, &[])).collect();
+            goes_on.store(false, Ordering::Relaxed);
+            exchanging.join().unwrap();
+            for changes in looks {
+                let changes = changes.unwrap();
+                let led_out = changes.iter().find(|change| change.path.contains("canary"));
+                assert_eq!(led_out, None);
+                seen += usize::from(changes.iter().any(|change| change.path.ends_with("/deep/own")));
+            }
+        });
+        assert!(seen > 0);
     }
 
     #[test]
