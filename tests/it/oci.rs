@@ -483,6 +483,47 @@ fn a_kernel_parameter_is_written_to_the_kernel_or_not_at_all() {
 }
 
 #[test]
+fn what_hides_files_is_the_null_device_or_nothing_starts() {
+    let Some(bundle) = Bundle::new(|config| {
+        config["linux"]["maskedPaths"] = json!(["/proc/keys"]);
+        config["process"]["args"] = shell("stat -c %t:%T /proc/keys");
+    }) else {
+        return;
+    };
+    assert_eq!(bundle.succeed(&["run", &bundle.id()]), "1:3\n");
+    // Something else lies where the machine's is, in a namespace of mounts of this test's own.
+    let decoy = bundle.path("decoy");
+    fs::write(&decoy, "untouched").expect("a file");
+    for other in [decoy.as_path(), Path::new("/dev/zero")] {
+        let output = Command::new("unshare")
+            .args([
+                "--mount",
+                "sh",
+                "-c",
+                "mount --bind \"$1\" /dev/null && shift && exec \"$@\"",
+                "sh",
+            ])
+            .arg(other)
+            .arg(binary())
+            .args(["oci", "--root"])
+            .arg(bundle.path("state"))
+            .args(["run", &bundle.id()])
+            .current_dir(bundle.directory.path())
+            .stdin(Stdio::null())
+            .output()
+            .expect("unshare runs");
+        let said = text(&output.stderr);
+        assert!(
+            !output.status.success() && said.contains("not the null device"),
+            "{}: {said}",
+            other.display()
+        );
+        assert_eq!(text(&output.stdout), "");
+    }
+    assert_eq!(fs::read_to_string(decoy).expect("a file"), "untouched");
+}
+
+#[test]
 fn hooks_run_where_and_when_they_should() {
     let change = |config: &mut Value| {
         let hook = |name: &str| {
