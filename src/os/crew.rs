@@ -61,17 +61,28 @@ pub fn each<T: Send, R: Send>(items: Vec<T>, work: impl Fn(T) -> R + Sync) -> Ve
         if let Some(first) = first {
             first();
         }
+        let mut looks = 0;
         while left.load(Ordering::Acquire) > 0 {
             // Whatever is there is work that somebody waits for.
             match crew.take() {
                 Some(piece) => piece(),
-                None => std::hint::spin_loop(),
+                None => look_again(&mut looks),
             }
         }
     }
     let done = results.into_iter().flatten();
     done.map(|result| result.unwrap_or_else(|panic| resume_unwind(panic)))
         .collect()
+}
+
+/// Passes a moment before the next look. Whoever else wants the processor has it now and then: it may be the one that is
+/// waited for.
+fn look_again(looks: &mut u32) {
+    *looks = looks.wrapping_add(1);
+    match looks.is_multiple_of(64) {
+        true => std::thread::yield_now(),
+        false => std::hint::spin_loop(),
+    }
 }
 
 /// Returns the threads, started when they are first wanted.
@@ -140,6 +151,7 @@ impl Crew {
     fn serve(&self) {
         loop {
             let idle_since = Instant::now();
+            let mut looks = 0;
             let piece = loop {
                 if let Some(piece) = self.take() {
                     break piece;
@@ -147,7 +159,7 @@ impl Crew {
                 if idle_since.elapsed() > AWAKE {
                     break self.sleep();
                 }
-                std::hint::spin_loop();
+                look_again(&mut looks);
             };
             piece();
         }
