@@ -721,6 +721,7 @@ fn changed(upper: &Path, layers: &[PathBuf]) -> io::Result<Vec<Change>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::exchange;
 
     fn root(directory: &Path) -> OwnedFd {
         rustix::fs::open(directory, OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty()).unwrap()
@@ -728,7 +729,6 @@ mod tests {
 
     #[test]
     fn what_changed_is_looked_for_in_the_container_alone() {
-        use std::sync::atomic::{AtomicBool, Ordering};
         let directory = tempfile::tempdir().unwrap();
         let (upper, outside) = (directory.path().join("upper"), directory.path().join("outside"));
         std::fs::create_dir_all(upper.join("inner/deep")).unwrap();
@@ -737,25 +737,16 @@ mod tests {
         std::fs::write(outside.join("canary"), "").unwrap();
         std::fs::write(outside.join("deep/canary"), "").unwrap();
         std::os::unix::fs::symlink(&outside, upper.join("link")).unwrap();
-        let (goes_on, mut seen) = (AtomicBool::new(true), 0);
-        std::thread::scope(|scope| {
-            let exchanging = scope.spawn(|| {
-                let (one, other) = (upper.join("inner"), upper.join("link"));
-                while goes_on.load(Ordering::Relaxed) {
-                    let flags = rustix::fs::RenameFlags::EXCHANGE;
-                    rustix::fs::renameat_with(rustix::fs::CWD, &one, rustix::fs::CWD, &other, flags).unwrap();
-                }
-            });
-            let looks: Vec<_> = (0..3000).map(|_| changed(&upper, &[])).collect();
-            goes_on.store(false, Ordering::Relaxed);
-            exchanging.join().unwrap();
-            for changes in looks {
-                let changes = changes.unwrap();
-                let led_out = changes.iter().find(|change| change.path.contains("canary"));
-                assert_eq!(led_out, None);
-                seen += usize::from(changes.iter().any(|change| change.path.ends_with("/deep/own")));
-            }
+        let looks: Vec<_> = exchange::meanwhile(&upper.join("inner"), &upper.join("link"), || {
+            (0..3000).map(|_| changed(&upper, &[])).collect()
         });
+        let mut seen = 0;
+        for changes in looks {
+            let changes = changes.unwrap();
+            let led_out = changes.iter().find(|change| change.path.contains("canary"));
+            assert_eq!(led_out, None);
+            seen += usize::from(changes.iter().any(|change| change.path.ends_with("/deep/own")));
+        }
         assert!(seen > 0);
     }
 

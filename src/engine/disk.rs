@@ -47,9 +47,8 @@ pub fn size(directory: &Path) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicBool, Ordering};
-
     use super::*;
+    use crate::engine::exchange;
 
     #[test]
     fn files_are_counted_once_and_those_outside_never() {
@@ -63,19 +62,9 @@ mod tests {
         assert_eq!(size(&own.join("nothing")), 0);
         std::fs::write(outside.join("deep/file"), vec![0; 1 << 20]).unwrap();
         std::os::unix::fs::symlink(&outside, own.join("link")).unwrap();
-        let goes_on = AtomicBool::new(true);
-        std::thread::scope(|scope| {
-            let exchanging = scope.spawn(|| {
-                let (one, other) = (own.join("inner"), own.join("link"));
-                while goes_on.load(Ordering::Relaxed) {
-                    let flags = rustix::fs::RenameFlags::EXCHANGE;
-                    rustix::fs::renameat_with(rustix::fs::CWD, &one, rustix::fs::CWD, &other, flags).unwrap();
-                }
-            });
-            let most = (0..3000).map(|_| size(&own)).max();
-            goes_on.store(false, Ordering::Relaxed);
-            exchanging.join().unwrap();
-            assert!(most.is_some_and(|most| most < 1 << 20), "{most:?}");
+        let most = exchange::meanwhile(&own.join("inner"), &own.join("link"), || {
+            (0..3000).map(|_| size(&own)).max()
         });
+        assert!(most.is_some_and(|most| most < 1 << 20), "{most:?}");
     }
 }

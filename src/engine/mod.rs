@@ -19,6 +19,8 @@ mod devices;
 pub mod disk;
 pub mod error;
 pub mod events;
+#[cfg(test)]
+mod exchange;
 pub mod exec;
 mod files;
 pub mod filters;

@@ -11,7 +11,7 @@ use compose::image::sha256;
 
 use crate::support::mock::{Mock, Reply};
 use crate::support::registry::Registry;
-use crate::support::{Project, available, text};
+use crate::support::{self, Project, available, text};
 
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 const INDEX: &str = "application/vnd.oci.image.index.v1+json";
@@ -214,18 +214,8 @@ fn artifacts_that_lie_or_lead_out_change_nothing() {
 
 /// Returns every file below a directory.
 fn files(directory: &Path) -> BTreeMap<PathBuf, String> {
-    let mut found = BTreeMap::new();
-    let mut left = vec![directory.to_owned()];
-    while let Some(path) = left.pop() {
-        let kind = path.symlink_metadata().expect("it is there").file_type();
-        if kind.is_dir() {
-            left.extend(path.read_dir().expect("entries").flatten().map(|entry| entry.path()));
-        } else {
-            let content = std::fs::read(&path).unwrap_or_default();
-            found.insert(path, text(&content));
-        }
-    }
-    found
+    let all = support::below(directory).into_iter();
+    all.filter_map(|(path, content)| Some((path, content?))).collect()
 }
 
 #[test]

@@ -3,9 +3,6 @@
 //!
 //! Every test here was red once against a variant of the builder that does the obvious thing instead.
 
-use std::collections::BTreeMap;
-use std::path::Path;
-
 use crate::support::mock::{Mock, Reply};
 use crate::support::{self, Project, available, text};
 
@@ -33,26 +30,11 @@ fn project_with(variables: &[(&str, &str)]) -> Option<Project> {
     Some(project)
 }
 
-/// Returns every path below a directory and its content.
-fn picture(directory: &Path) -> BTreeMap<String, String> {
-    let mut found = BTreeMap::new();
-    let mut left = vec![directory.to_owned()];
-    while let Some(path) = left.pop() {
-        let kind = path.symlink_metadata().expect("it is there").file_type();
-        if kind.is_dir() {
-            left.extend(path.read_dir().expect("entries").flatten().map(|entry| entry.path()));
-        }
-        let content = std::fs::read(&path).map(|bytes| text(&bytes)).unwrap_or_default();
-        found.insert(path.display().to_string(), content);
-    }
-    found
-}
-
 /// Builds, and returns whether that succeeded and what was said; what is outside stays as it is, whatever becomes of it.
 #[track_caller]
 fn build(project: &Project, dockerfile: &str) -> (bool, String) {
     let outside = project.path().join("outside");
-    let before = picture(&outside);
+    let before = support::below(&outside);
     project.write(
         "Dockerfile",
         &dockerfile.replace("OUTSIDE", &outside.display().to_string()),
@@ -60,7 +42,7 @@ fn build(project: &Project, dockerfile: &str) -> (bool, String) {
     let output = project.run(&["build"]);
     let said = text(&output.stdout) + &text(&output.stderr);
     assert_eq!(
-        picture(&outside),
+        support::below(&outside),
         before,
         "nothing outside is made, changed or taken away: {said}"
     );

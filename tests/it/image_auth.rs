@@ -202,15 +202,7 @@ fn a_certificate_is_believed_for_its_time_and_its_host_only() {
         (authority.sign_with("other", "192.0.2.1", |_| {}), false),
     ] {
         let (certificate, key) = files;
-        let http = format!(
-            "  tls:\n    certificate: {}\n    key: {}\n",
-            certificate.display(),
-            key.display()
-        );
-        let Some(registry) = Registry::with(Options {
-            http,
-            ..Options::default()
-        }) else {
+        let Some(registry) = behind_tls(&certificate, &key) else {
             return;
         };
         let Some(mut project) = project(&registry) else { return };
@@ -237,15 +229,7 @@ fn a_registry_on_this_machine_needs_no_known_authority() {
     let directory = tempfile::tempdir().expect("a directory");
     let authority = Authority::new(directory.path(), "authority");
     let (certificate, key) = authority.sign("server");
-    let http = format!(
-        "  tls:\n    certificate: {}\n    key: {}\n",
-        certificate.display(),
-        key.display()
-    );
-    let Some(registry) = Registry::with(Options {
-        http,
-        ..Options::default()
-    }) else {
+    let Some(registry) = behind_tls(&certificate, &key) else {
         return;
     };
     let Some(project) = project(&registry) else { return };
@@ -253,6 +237,19 @@ fn a_registry_on_this_machine_needs_no_known_authority() {
     project.succeed(&["push"]);
     remove_image(&project, &registry);
     project.succeed(&["pull"]);
+}
+
+/// Starts a registry that shows a certificate; `None` where a program is missing.
+fn behind_tls(certificate: &Path, key: &Path) -> Option<Registry> {
+    let http = format!(
+        "  tls:\n    certificate: {}\n    key: {}\n",
+        certificate.display(),
+        key.display()
+    );
+    Registry::with(Options {
+        http,
+        ..Options::default()
+    })
 }
 
 /// Gives out tokens to who knows the password: for what the scope says, or for nothing.

@@ -17,6 +17,23 @@ struct Bundle {
 }
 
 impl Bundle {
+    /// Runs it where something else lies over a place of the machine, in a namespace of mounts of its own.
+    fn run_behind(&self, other: &Path, place: &str) -> Output {
+        let script = "mount --bind \"$1\" \"$2\" && shift 2 && exec \"$@\"";
+        Command::new("unshare")
+            .args(["--mount", "sh", "-c", script, "sh"])
+            .arg(other)
+            .arg(place)
+            .arg(binary())
+            .args(["oci", "--root"])
+            .arg(self.path("state"))
+            .args(["run", &self.id()])
+            .current_dir(self.directory.path())
+            .stdin(Stdio::null())
+            .output()
+            .expect("unshare runs")
+    }
+
     /// Makes a bundle with Docker's defaults, changed as the test wants; nothing where the rights for it are missing.
     fn new(change: impl FnOnce(&mut Value)) -> Option<Self> {
         if !available("root", is_root()) || !available("a static busybox at /bin/busybox", has_busybox()) {
@@ -462,18 +479,7 @@ fn a_kernel_parameter_is_written_to_the_kernel_or_not_at_all() {
     let parameter = decoy.join("net/ipv4/ip_forward");
     fs::create_dir_all(parameter.parent().expect("it is below")).expect("a directory");
     fs::write(&parameter, "untouched").expect("a file");
-    let script = "mount --bind \"$1\" /proc/sys && shift && exec \"$@\"";
-    let output = Command::new("unshare")
-        .args(["--mount", "sh", "-c", script, "sh"])
-        .arg(&decoy)
-        .arg(binary())
-        .args(["oci", "--root"])
-        .arg(bundle.path("state"))
-        .args(["run", &bundle.id()])
-        .current_dir(bundle.directory.path())
-        .stdin(Stdio::null())
-        .output()
-        .expect("unshare runs");
+    let output = bundle.run_behind(&decoy, "/proc/sys");
     let said = text(&output.stderr);
     assert!(
         !output.status.success() && said.contains("unsafe procfs detected"),
@@ -495,23 +501,7 @@ fn what_hides_files_is_the_null_device_or_nothing_starts() {
     let decoy = bundle.path("decoy");
     fs::write(&decoy, "untouched").expect("a file");
     for other in [decoy.as_path(), Path::new("/dev/zero")] {
-        let output = Command::new("unshare")
-            .args([
-                "--mount",
-                "sh",
-                "-c",
-                "mount --bind \"$1\" /dev/null && shift && exec \"$@\"",
-                "sh",
-            ])
-            .arg(other)
-            .arg(binary())
-            .args(["oci", "--root"])
-            .arg(bundle.path("state"))
-            .args(["run", &bundle.id()])
-            .current_dir(bundle.directory.path())
-            .stdin(Stdio::null())
-            .output()
-            .expect("unshare runs");
+        let output = bundle.run_behind(other, "/dev/null");
         let said = text(&output.stderr);
         assert!(
             !output.status.success() && said.contains("not the null device"),

@@ -312,3 +312,22 @@ pub fn has_busybox() -> bool {
     let (start, length, count) = (number(32, 8), number(54, 2), number(56, 2));
     count > 0 && (0..count).all(|index| number(start + index * length, 4) != 3)
 }
+
+/// Returns every path at and below a directory, and the content of what is no directory. Links to directories are not
+/// followed.
+pub fn below(directory: &Path) -> BTreeMap<PathBuf, Option<String>> {
+    let mut found = BTreeMap::new();
+    let mut left = vec![directory.to_owned()];
+    while let Some(path) = left.pop() {
+        let kind = path.symlink_metadata().expect("it is there").file_type();
+        let content = match kind.is_dir() {
+            true => {
+                left.extend(path.read_dir().expect("entries").flatten().map(|entry| entry.path()));
+                None
+            }
+            false => Some(text(&std::fs::read(&path).unwrap_or_default())),
+        };
+        found.insert(path, content);
+    }
+    found
+}
